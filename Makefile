@@ -1,0 +1,53 @@
+# Two commands do everything: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+CONSTRAINTS = constraints.txt
+
+.PHONY: help setup demo fmt lint test test-all bench notebooks check clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+
+$(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
+	@touch $@ $(VENV)/.demo
+
+setup: $(VENV)/.dev ## everything a developer needs, in .venv
+
+demo: $(VENV)/.demo ## model server, sidecar, log, worker, alarm: the whole path on real data (ARGS="--once")
+	$(BIN)/offpath demo $(ARGS)
+
+fmt: $(VENV)/.dev ## format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## lint and all tests shorter than a minute
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint ## the long ones too
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.dev ## the benchmarks, in their quick form
+	for b in benchmarks/*.py; do $(BIN)/python $$b --quick || exit 1; done
+
+notebooks: $(VENV)/.dev ## run the notebooks
+	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo "no notebooks yet"; exit 0; }
+
+check: test ## what CI runs
+
+clean: ## remove what was built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

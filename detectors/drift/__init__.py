@@ -1,0 +1,1 @@
+"""Drift detectors: one algorithm a file."""

@@ -1,0 +1,1 @@
+"""Everything that moves events: capture, transport, decode, window, judge."""

@@ -1,0 +1,1 @@
+"""Bytes to named tensors: one protocol a file."""

@@ -1,0 +1,40 @@
+"""What a codec answers: named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Tensor(NamedTuple):
+    """One named array. ``data`` is ``(n, ...)``, numeric or of ``object`` dtype (strings, ``None``, mixed).
+
+    ``columns`` names the last axis of a two-dimensional tensor, where the payload does.
+    """
+
+    name: str
+    data: npt.NDArray[Any]
+    columns: tuple[str, ...] = ()
+
+
+Tensors = Mapping[str, Tensor]
+
+
+class Codec(Protocol):
+    """Bytes to tensors and back. ``decode`` raises :class:`monitor.events.InvalidEvent` on anything it cannot use."""
+
+    def decode(self, body: bytes, headers: Mapping[str, str]) -> Tensors: ...
+
+    def encode(self, tensors: Tensors) -> bytes: ...
+
+
+def as_array(values: Any) -> npt.NDArray[Any]:
+    """``values`` (nested lists of JSON values) as an array: numeric if all are numbers or ``null``, else objects."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # ragged
+        return np.asarray(values, dtype=object)
+    return array

@@ -1,0 +1,199 @@
+"""The values that travel: deliveries, payload events, checkpoints. And the mapping from transport headers.
+
+A payload event is one request to, or response of, a model, copied on its way. Whatever sent it (our sidecar,
+KServe's agent, Seldon's executor over HTTP or over Kafka with bare headers), :func:`payload_event` makes one value of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from sinks.base import Finding, Position, Record
+
+__all__ = [
+    "Checkpoint",
+    "DeadLetter",
+    "Delivery",
+    "Finding",
+    "InvalidEvent",
+    "Partition",
+    "PayloadEvent",
+    "Position",
+    "Record",
+    "payload_event",
+]
+
+Partition = str
+"""A topic's partition, written ``topic/number``: ``"payloads/0"``."""
+
+Side = Literal["request", "response", "feedback"]
+
+SIDES: Mapping[str, Side] = {
+    "org.kubeflow.serving.inference.request": "request",
+    "org.kubeflow.serving.inference.response": "response",
+    "io.seldon.serving.inference.request": "request",
+    "io.seldon.serving.inference.response": "response",
+    "io.seldon.serving.feedback": "feedback",
+}
+"""CloudEvents type -> side, for every producer offpath takes in."""
+
+
+class InvalidEvent(ValueError):
+    """An event or its payload cannot be used. ``reason`` is a short word from a bounded list, for metrics."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Delivery(NamedTuple):
+    """One record as a source delivered it, and where it stands."""
+
+    partition: Partition
+    offset: int
+    record: Record
+
+
+class PayloadEvent(NamedTuple):
+    """One copied request or response.
+
+    ``time`` is seconds since the epoch; ``derived`` names what was missing and had to be derived (``id``,
+    ``time``). ``headers`` are all headers of the record, ``ce_`` prefix included.
+    """
+
+    id: str
+    source: str
+    type: str
+    side: Side
+    time: float
+    namespace: str
+    model: str
+    endpoint: str
+    request_id: str
+    protocol: str
+    content_type: str
+    content_encoding: str
+    path: str
+    status: int
+    data: bytes
+    headers: Mapping[str, str]
+    derived: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it the same event again: KServe's pair shares one id, so the type belongs to it."""
+        return (self.source, self.id, self.type)
+
+
+class DeadLetter(NamedTuple):
+    """A delivery that could not be used, why, and for whom. ``monitor`` is empty if it was of no use to any."""
+
+    delivery: Delivery
+    reason: str
+    message: str
+    monitor: str = ""
+
+
+class Checkpoint(NamedTuple):
+    """Where to resume a partition: the lowest offset an open window needs, and the state that goes with it (JSON)."""
+
+    offset: int
+    state: str = ""
+
+
+_MODEL_IN_PATH = re.compile(r"/v[12]/models/([^/:]+)")
+_SELDON_PATH = re.compile(r"/seldon/([^/]+)/([^/]+)/")
+_FRACTION = re.compile(r"\.(\d+)")
+
+
+@lru_cache(maxsize=1024)
+def model_from_path(path: str) -> str:
+    """The model named in a V1, V2 or Seldon path, else ``""``.
+
+    >>> model_from_path("/v2/models/income/infer"), model_from_path("/seldon/ns/movie/api/v1.0/predictions")
+    ('income', 'movie')
+    """
+    if found := _MODEL_IN_PATH.search(path):
+        return found[1]
+    if found := _SELDON_PATH.search(path):
+        return found[2]
+    return ""
+
+
+def parse_time(text: str) -> float:
+    """RFC 3339 to seconds since the epoch; any number of fraction digits, as Go writes nine.
+
+    >>> parse_time("1970-01-01T00:00:01.500000000Z")
+    1.5
+    """
+    try:
+        if text[-1:] in "Zz":
+            text = text[:-1] + "+00:00"
+        if "." in text:
+            text = _FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), text, count=1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidEvent("invalid_time", f"the event's time {text!r} is no RFC 3339 time") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp()
+
+
+def payload_event(delivery: Delivery) -> PayloadEvent:
+    """The payload event of a delivery in CloudEvents binary mode, or with Seldon's bare headers.
+
+    An event without id is named after its position (the same at every redelivery), one without time takes the
+    record's timestamp; both are noted in ``derived``.
+
+    Raises
+    ------
+    InvalidEvent : it is a tombstone, has no type, a type that is no inference traffic, or an unreadable time.
+    """
+    record = delivery.record
+    headers = record.headers
+    if record.value is None:
+        raise InvalidEvent("tombstone", "the record has no value")
+    get = headers.get
+    kind = get("ce_type") or get("type", "")
+    side = SIDES.get(kind)
+    if side is None:
+        raise InvalidEvent("unknown_type", f"type {kind!r} is no inference request, response or feedback")
+    derived: tuple[str, ...] = ()
+    event_id = get("ce_id", "")
+    if not event_id:
+        event_id, derived = f"{delivery.partition}:{delivery.offset}", ("id",)
+    written = get("ce_time")
+    if written:
+        time = parse_time(written)
+    else:
+        time, derived = record.timestamp, (*derived, "time")
+    path = get("ce_path", "")
+    status = get("ce_status", "")
+    return PayloadEvent(
+        event_id,
+        get("ce_source", ""),
+        kind,
+        side,
+        time,
+        _extension(headers, "namespace") or "default",
+        _extension(headers, "modelid") or _extension(headers, "inferenceservicename") or model_from_path(path),
+        _extension(headers, "endpoint"),
+        _extension(headers, "requestid") or event_id,
+        _extension(headers, "protocol"),
+        get("content-type") or get("ce_datacontenttype", ""),
+        get("ce_contentencoding", ""),
+        path,
+        int(status) if status.isdigit() else 0,
+        record.value,
+        headers,
+        derived,
+    )
+
+
+def _extension(headers: Mapping[str, str], name: str) -> str:
+    """A CloudEvents extension, or Seldon's bare header of that name."""
+    return headers.get("ce_" + name) or headers.get(name, "")

@@ -1,0 +1,259 @@
+"""The one typed configuration. Read once, by :mod:`monitor.configuration`; frozen from then on."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$",
+        description="Letters, digits, '.', '_', '-'.",
+    ),
+]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {
+    "": 1,
+    "B": 1,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
+
+
+def parse_duration(text: str | float) -> float:
+    """``"5m"`` and the like to seconds; a bare number is seconds.
+
+    >>> parse_duration("1.5h"), parse_duration(2)
+    (5400.0, 2.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", str(text).strip())
+    if not found:
+        raise ValueError("a duration is a number with ms, s, m, h or d, for example 30s or 5m")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def parse_size(text: str | int) -> int:
+    """``"256KiB"`` and the like to bytes; a bare number is bytes.
+
+    >>> parse_size("256KiB"), parse_size(10)
+    (262144, 10)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?", str(text).strip())
+    if not found:
+        raise ValueError("a size is a number with B, KB, MB, GB, KiB, MiB or GiB, for example 256KiB")
+    return int(float(found[1]) * _SIZES[found[2] or ""])
+
+
+def _duration(text: str | float) -> str | float:
+    parse_duration(text)
+    return text
+
+
+def _size(text: str | int) -> str | int:
+    parse_size(text)
+    return text
+
+
+Duration = Annotated[str | float, AfterValidator(_duration), Field(examples=["30s", "5m", "1h"])]
+Size = Annotated[str | int, AfterValidator(_size), Field(examples=["256KiB", "10MiB"])]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeatureSettings(Section):
+    """One column of a model's input or output."""
+
+    name: str
+    type: Literal["numeric", "categorical"] = "numeric"
+    categories: tuple[str, ...] = Field(
+        default=(), description="Labels of the codes 0, 1, ... of a categorical column."
+    )
+
+
+class MatchSettings(Section):
+    """Which events belong to the model. Every given field must match; ``*`` and ``?`` are wildcards."""
+
+    model: str | None = Field(default=None, description="Model name in the event; default: the model's own name.")
+    namespace: str | None = None
+    endpoint: str | None = None
+    source: str | None = None
+
+
+class ModelSettings(Section):
+    """One model whose traffic is watched."""
+
+    name: Name
+    namespace: Name = "default"
+    match: MatchSettings = MatchSettings()
+    protocol: Literal["auto", "v1", "v2", "seldon"] = "auto"
+    features: tuple[FeatureSettings, ...] = Field(default=(), description="Columns of the request, in order.")
+    outputs: tuple[FeatureSettings, ...] = Field(default=(), description="Columns of the response, in order.")
+
+
+class WindowSettings(Section):
+    """How rows become windows: exactly one of ``count``, ``time`` or ``sliding``."""
+
+    count: int | None = Field(default=None, ge=1, description="Tumbling windows of so many rows.")
+    time: Duration | None = Field(default=None, description="Tumbling windows of so much event time.")
+    lateness: Duration = Field(default="0s", description="With time: how late an event may come and still count.")
+    max_rows: int = Field(default=100_000, ge=1, description="With time: a window keeps at most so many rows.")
+    sliding: int | None = Field(default=None, ge=1, description="The last so many rows, judged every `step` rows.")
+    step: int | None = Field(default=None, ge=1, description="With sliding; default: a tenth of it.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> WindowSettings:
+        given = [name for name in ("count", "time", "sliding") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of count, time or sliding (given: {', '.join(given) or 'none'})")
+        if self.time is not None and parse_duration(self.time) <= 0:
+            raise ValueError("time must be longer than 0")
+        return self
+
+
+class DetectorSettings(Section):
+    """A fitted detector: an artefact of ``offpath fit``, or a reference to fit on at start."""
+
+    type: str = Field(description="A detector_type, for example TabularDrift or IForest.")
+    artifact: str | None = Field(default=None, description="Directory written by `offpath fit`.")
+    reference: str | None = Field(default=None, description="CSV, Parquet or npz file to fit on at start.")
+    params: dict[str, Any] = Field(default_factory=dict, description="The detector's own parameters.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DetectorSettings:
+        if (self.artifact is None) == (self.reference is None):
+            raise ValueError("give either artifact or reference")
+        return self
+
+
+class AlarmSettings(Section):
+    """When alerts of a windowed monitor become an alarm."""
+
+    consecutive: int = Field(default=1, ge=1, description="So many alerting windows in a row.")
+    min_effect_size: float = Field(default=0.0, ge=0.0, description="Smaller effects are no alarm, however certain.")
+
+
+class MonitorSettings(Section):
+    """One question asked of one model's traffic."""
+
+    name: Name
+    model: Name
+    side: Literal["request", "response", "joined"] = "request"
+    tensor: str | None = Field(default=None, description="Which tensor of several; default: all, side by side.")
+    columns: tuple[str, ...] | None = Field(default=None, description="Which columns; default: all.")
+    window: WindowSettings = WindowSettings(count=1000)
+    detector: DetectorSettings
+    alarm: AlarmSettings = AlarmSettings()
+    sinks: tuple[Name, ...] | None = Field(default=None, description="Names of sinks; default: all.")
+
+
+class TransportSettings(Section):
+    """Where copied payloads travel. ``embedded``: a log in one SQLite file, for one machine."""
+
+    type: Literal["embedded"] = "embedded"
+    path: str = Field(default=".offpath/log.db", description="The log's file.")
+    topic: Name = "payloads"
+    dead_letters: Name = "dead-letters"
+    partitions: int = Field(default=1, ge=1, le=64)
+    retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
+
+
+class StoreSink(Section):
+    type: Literal["store"]
+    name: Name = "store"
+    path: str = ".offpath/findings.db"
+    keep: int = Field(default=100_000, ge=1, description="Findings kept; the oldest go first.")
+
+
+class PrometheusSink(Section):
+    type: Literal["prometheus"]
+    name: Name = "prometheus"
+
+
+class JsonLinesSink(Section):
+    type: Literal["jsonlines"]
+    name: Name = "jsonlines"
+    path: str = Field(description="File to append to, or '-' for standard output.")
+
+
+class CloudEventsSink(Section):
+    """Findings as CloudEvents: to an HTTP receiver (``url``) or to a topic of the embedded log (``topic``)."""
+
+    type: Literal["cloudevents"]
+    name: Name = "cloudevents"
+    url: str | None = None
+    topic: Name | None = None
+    source: str = "offpath"
+    timeout: Duration = "10s"
+    only_alarms: bool = False
+
+    @model_validator(mode="after")
+    def _one_destination(self) -> CloudEventsSink:
+        if (self.url is None) == (self.topic is None):
+            raise ValueError("give either url or topic")
+        return self
+
+
+SinkSettings = Annotated[StoreSink | PrometheusSink | JsonLinesSink | CloudEventsSink, Field(discriminator="type")]
+
+
+class CaptureSettings(Section):
+    """The sidecar."""
+
+    listen: str = Field(default="127.0.0.1:9081", description="host:port that clients call.")
+    upstream: str = Field(default="127.0.0.1:8080", description="host:port of the model server.")
+    admin: str = Field(default="127.0.0.1:9082", description="host:port of /metrics, /healthz and /readyz.")
+    mode: Literal["all", "request", "response"] = "all"
+    source: str = Field(default="", description="CloudEvents source; default: http://HOST:PORT of the listener.")
+    namespace: Name = "default"
+    model: str = Field(default="", description="Model name for paths that hold none.")
+    endpoint: str = ""
+    types: Literal["kserve", "seldon"] = Field(default="kserve", description="Whose CloudEvents types to send.")
+    url: str | None = Field(default=None, description="Post events here instead of to the transport.")
+    max_body: Size = Field(default="1MiB", description="Larger bodies are cut, and marked as truncated.")
+    queue: Size = Field(
+        default="16MiB", description="Copies waiting for the shipper; beyond it they are dropped and counted."
+    )
+    spool: str = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
+    spool_limit: Size = "256MiB"
+    grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
+
+
+class WorkerSettings(Section):
+    """The loop that judges."""
+
+    group: Name = "offpath"
+    listen: str = Field(default="127.0.0.1:9090", description="host:port of the status page, /api and /metrics.")
+    commit_every: Duration = "1s"
+    lookback: int = Field(default=10_000, ge=0, description="Events within which duplicates and pairs are found.")
+    torch_threads: int = Field(default=1, ge=1)
+
+
+class IngestSettings(Section):
+    """The CloudEvents HTTP endpoint."""
+
+    listen: str = "127.0.0.1:9091"
+    max_body: Size = "1MiB"
+
+
+class Settings(Section):
+    """The whole configuration file."""
+
+    models: tuple[ModelSettings, ...] = ()
+    monitors: tuple[MonitorSettings, ...] = ()
+    transport: TransportSettings = TransportSettings()
+    sinks: tuple[SinkSettings, ...] = (StoreSink(type="store"), PrometheusSink(type="prometheus"))
+    capture: CaptureSettings = CaptureSettings()
+    worker: WorkerSettings = WorkerSettings()
+    ingest: IngestSettings = IngestSettings()

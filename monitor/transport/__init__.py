@@ -1,0 +1,1 @@
+"""Sources and publishers: one transport a file, one contract suite over all."""
