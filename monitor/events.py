@@ -1,7 +1,8 @@
 """The values that travel: deliveries, payload events, checkpoints. And the mapping from transport headers.
 
 A payload event is one request to, or response of, a model, copied on its way. Whatever sent it (our sidecar,
-KServe's agent, Seldon's executor over HTTP or over Kafka with bare headers), :func:`payload_event` makes one value of it.
+KServe's agent, Seldon's executor over HTTP or over Kafka with bare headers), :func:`payload_event` makes one
+value of it.
 """
 
 from __future__ import annotations

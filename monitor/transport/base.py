@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import NamedTuple, Protocol, Union
+from typing import NamedTuple, Protocol
 
 from monitor.events import Checkpoint, Delivery, Partition
 from sinks.base import Publisher, Record, Rejected, Unavailable
@@ -55,7 +55,7 @@ class Revoked(NamedTuple):
     partition: Partition
 
 
-Signal = Union[Assigned, Block, Idle, Revoked]
+Signal = Assigned | Block | Idle | Revoked
 
 
 class Source(Protocol):
