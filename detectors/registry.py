@@ -1,0 +1,120 @@
+"""Detectors by name: ``detector_type`` to class, without importing what is not asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from detectors.base import Detector, DetectorError, DetectorKind
+
+DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "KSDrift": "detectors.drift.ks:KSDrift",
+        "CVMDrift": "detectors.drift.cvm:CVMDrift",
+        "ChiSquareDrift": "detectors.drift.chisquare:ChiSquareDrift",
+        "FETDrift": "detectors.drift.fet:FETDrift",
+        "TabularDrift": "detectors.drift.tabular:TabularDrift",
+        "MMDDrift": "detectors.drift.mmd:MMDDrift",
+        "IForest": "detectors.outlier.isolation_forest:IForest",
+        "Mahalanobis": "detectors.outlier.mahalanobis:Mahalanobis",
+        "KNN": "detectors.outlier.knn:KNN",
+    }
+)
+"""``detector_type`` -> ``"module:Class"``."""
+
+
+def _kind(target: str) -> DetectorKind:
+    return "drift" if target.startswith("detectors.drift.") else "outlier"
+
+
+KINDS: Mapping[str, DetectorKind] = MappingProxyType({name: _kind(target) for name, target in DETECTOR_TYPES.items()})
+"""``detector_type`` -> ``"drift"`` or ``"outlier"``; known without importing the detector."""
+
+
+def load_class(detector_type: str) -> type[Any]:
+    """The class of a detector type; its module is imported now.
+
+    Raises
+    ------
+    DetectorError : no such type; the message names the nearest one.
+
+    >>> load_class("IForest").__name__
+    'IForest'
+    """
+    target = DETECTOR_TYPES.get(detector_type)
+    if target is None:
+        known = ", ".join(DETECTOR_TYPES)
+        raise DetectorError(
+            f"unknown detector type {detector_type!r}{_nearest(detector_type, DETECTOR_TYPES)} (known: {known})"
+        )
+    module, _, name = target.partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def create(detector_type: str, **params: Any) -> Detector:
+    """A new, unfitted detector.
+
+    Raises
+    ------
+    DetectorError : unknown type, unknown or missing parameter, or a value out of range.
+
+    >>> create("KNN", k=3).meta.params["k"]
+    3
+    """
+    cls = load_class(detector_type)
+    problems = _check_names(detector_type, cls, params)
+    if problems:
+        raise DetectorError("; ".join(problems))
+    made: Detector = cls(**params)
+    return made
+
+
+def check_params(detector_type: str, params: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the parameters of a detector type, one sentence each; empty if nothing is.
+
+    Names are checked against the constructor; if they are right, the constructor judges the values.
+
+    >>> check_params("KNN", {"kk": 3})
+    ["KNN has no parameter 'kk'; did you mean 'k'?"]
+    """
+    try:
+        cls = load_class(detector_type)
+    except DetectorError as error:
+        return [str(error)]
+    problems = _check_names(detector_type, cls, params)
+    if problems:
+        return problems
+    try:
+        cls(**params)
+    except ImportError:  # an extra that is missing here says nothing about the parameters
+        return []
+    except (TypeError, ValueError) as error:
+        return [f"{detector_type}: {error}"]
+    return []
+
+
+def _check_names(detector_type: str, cls: type[Any], params: Mapping[str, Any]) -> list[str]:
+    accepted = inspect.signature(cls).parameters
+    problems = []
+    for name in params:
+        if name not in accepted:
+            nearest = _nearest(name, accepted) or f" (it has: {', '.join(accepted)})"
+            problems.append(f"{detector_type} has no parameter {name!r}{nearest}")
+    problems.extend(
+        f"{detector_type} needs the parameter {name!r}"
+        for name, parameter in accepted.items()
+        if parameter.default is inspect.Parameter.empty and name not in params
+    )
+    return problems
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or nothing when no known word is near. Case does not count."""
+    folded = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.5)
+    return f"; did you mean {folded[found[0]]!r}?" if found else ""
