@@ -1,0 +1,76 @@
+"""Pure functions of the last events of a partition: which are duplicates, which request belongs to which response.
+
+Both look back a fixed number of offsets, so that reading that many again after a restart rebuilds them exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Seen:
+    """Keys of the last ``lookback`` offsets.
+
+    >>> seen = Seen(100)
+    >>> seen.add("a", 0), seen.add("a", 5), seen.add("a", 500)
+    (False, True, False)
+    """
+
+    def __init__(self, lookback: int) -> None:
+        self.lookback = lookback
+        self._offsets: dict[Hashable, int] = {}
+
+    def add(self, key: Hashable, offset: int) -> bool:
+        """Note the key; true if it was there in the last ``lookback`` offsets."""
+        offsets = self._offsets
+        again = offsets.pop(key, None)
+        offsets[key] = offset
+        horizon = offset - self.lookback
+        oldest = next(iter(offsets))
+        while offsets[oldest] < horizon:
+            del offsets[oldest]
+            oldest = next(iter(offsets))
+        return again is not None and again >= horizon
+
+
+class Pair(NamedTuple, Generic[T]):
+    """A request and its response."""
+
+    request: T
+    response: T
+
+
+class Joiner(Generic[T]):
+    """Pairs requests and responses by request id, within ``lookback`` offsets, in any order.
+
+    >>> joiner = Joiner[str](100)
+    >>> joiner.add("r1", "request", 0, "q"), joiner.add("r1", "response", 1, "a")
+    (None, Pair(request='q', response='a'))
+    """
+
+    def __init__(self, lookback: int) -> None:
+        self.lookback = lookback
+        self.unpaired = 0
+        self._waiting: dict[str, tuple[int, str, T]] = {}
+
+    def add(self, request_id: str, side: str, offset: int, value: T) -> Pair[T] | None:
+        """Take one side; answer the pair if the other was waiting."""
+        self._drop(offset - self.lookback)
+        other = self._waiting.get(request_id)
+        if other is None or other[1] == side:
+            self._waiting.pop(request_id, None)  # a newer one of the same side takes its place, at the end
+            self._waiting[request_id] = (offset, side, value)
+            return None
+        del self._waiting[request_id]
+        return Pair(value, other[2]) if side == "request" else Pair(other[2], value)
+
+    def _drop(self, horizon: int) -> None:
+        while self._waiting:
+            oldest = next(iter(self._waiting))
+            if self._waiting[oldest][0] >= horizon:
+                return
+            del self._waiting[oldest]
+            self.unpaired += 1

@@ -1,0 +1,291 @@
+"""One monitor on one partition: rows in, findings out. Pure: the event times are the only times in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import blake2b
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detectors.base import UNSEEN, Array, Detector, DetectorKind, Feature, Verdict
+from monitor.events import Finding, PayloadEvent, Position
+from monitor.windows import Batch, Rows, Window
+from sinks.base import FlaggedInstance, Scope
+
+MAX_FLAGGED = 100
+"""Flagged rows told one by one in a finding; the verdict's ``effect_size`` holds the share of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSpec:
+    """A monitor, ready to judge. ``fingerprint`` changes when a saved state no longer fits its configuration."""
+
+    name: str
+    namespace: str
+    model: str
+    detector: Detector
+    features: tuple[Feature, ...]
+    make_window: Callable[[Mapping[str, Any] | None], Window]
+    fingerprint: str
+    consecutive: int = 1
+    min_effect_size: float = 0.0
+
+    @property
+    def kind(self) -> DetectorKind:
+        return self.detector.meta.kind
+
+
+class EventRows(NamedTuple):
+    """The rows of one event, and the event."""
+
+    rows: Rows
+    event: PayloadEvent
+
+
+class Failure(NamedTuple):
+    """An event that the detector could not judge."""
+
+    event: EventRows
+    message: str
+
+
+class Judge:
+    """Windows, verdicts and the alarm rule of one monitor on one partition.
+
+    ``state`` is what :meth:`state` answered before a restart, ``resume`` the offset at which to begin without one.
+    """
+
+    def __init__(self, spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> None:
+        self.spec = spec
+        self.partition = partition
+        self.failures: list[Failure] = []
+        self.seconds: list[float] = []
+        saved = state if state is not None and state.get("fingerprint") == spec.fingerprint else None
+        self._streak = int(saved["streak"]) if saved else 0
+        self.window = spec.make_window(saved["window"] if saved else {**_NOTHING, "offset": resume, "next": resume})
+
+    def state(self) -> Mapping[str, Any]:
+        """JSON values: the window's place, and how many alerting windows came in a row."""
+        return {"fingerprint": self.spec.fingerprint, "streak": self._streak, "window": self.window.state()}
+
+    def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
+        """Judge what a block brought."""
+        for event in events:
+            for batch in self.window.push(event.rows):
+                yield self._judge_window(batch)
+
+    def expire(self, now: float) -> Iterator[Finding]:
+        """Judge the windows that are over at ``now``."""
+        for batch in self.window.expire(now):
+            yield self._judge_window(batch)
+
+    def _judge_window(self, batch: Batch) -> Finding:
+        verdict, text = self._predict(batch.x)
+        self._streak = self._streak + 1 if verdict.state == "alert" else 0
+        alarm = self._streak >= self.spec.consecutive and (verdict.effect_size or 0.0) >= self.spec.min_effect_size
+        return window_finding(self.spec, batch, verdict, alarm, text or in_words(self.spec, verdict))
+
+    def _predict(self, x: Array) -> tuple[Verdict, str]:
+        """The detector's verdict; one that fails is no verdict, and must not stop the worker."""
+        began = perf_counter()
+        try:
+            verdict = self.spec.detector.predict(x)
+        except Exception as error:
+            return Verdict("insufficient_data", n=len(x)), f"the detector failed: {type(error).__name__}: {error}"
+        self.seconds.append(perf_counter() - began)
+        return verdict, ""
+
+
+_NOTHING: Mapping[str, Any] = {"row": 0, "watermark": None}
+
+
+class InstanceJudge(Judge):
+    """Outlier and adversarial monitors: every row is judged at once; a window sums up.
+
+    The rows of all events of a block are scored in one call: scores do not depend on batching. ``scores`` holds the
+    arrays of scores since it was last emptied, for the histogram of instance scores.
+    """
+
+    def __init__(self, spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> None:
+        super().__init__(spec, partition, state, resume)
+        self.scores: list[Array] = []
+        self._resume = _place(self.window.state())
+        self._threshold: float | None = None
+
+    def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
+        wanted = [event for event in events if event.rows.offset >= self._resume[0] and len(event.rows.x)]
+        if not wanted:
+            return
+        for event, verdict in self._scored(wanted):
+            assert verdict.instance_score is not None
+            flagged = np.flatnonzero(verdict.is_outlier)
+            if flagged.size:
+                yield self._instances(event, verdict, flagged)
+            scored = event.rows._replace(x=verdict.instance_score[:, None])
+            for batch in self.window.push(scored):
+                yield self._sum_up(batch)
+
+    def _scored(self, events: Sequence[EventRows]) -> Iterable[tuple[EventRows, Verdict]]:
+        x = np.concatenate([event.rows.x for event in events]) if len(events) > 1 else events[0].rows.x
+        verdict, failure = self._predict(x)
+        if failure and len(events) > 1:  # one event may be at fault: the others must not suffer
+            return [pair for event in events for pair in self._scored([event])]
+        if failure:
+            self.failures.append(Failure(events[0], failure))
+            return []
+        assert verdict.instance_score is not None
+        self._threshold = verdict.threshold
+        self.scores.append(verdict.instance_score)
+        return list(_split(events, verdict))
+
+    def _instances(self, event: EventRows, verdict: Verdict, flagged: np.typing.NDArray[np.intp]) -> Finding:
+        rows, spec = event.rows, self.spec
+        told = flagged[:MAX_FLAGGED]
+        why = spec.detector.predict(rows.x[told]).feature_score
+        instances = tuple(
+            _flagged(spec.features, rows.x[row], int(row), float(verdict.instance_score[row]), why, i)  # type: ignore[index]
+            for i, row in enumerate(told)
+        )
+        summary = Verdict(
+            "alert",
+            n=len(rows.x),
+            statistic=max(instance.score for instance in instances),
+            threshold=verdict.threshold,
+            effect_size=flagged.size / len(rows.x),
+        )
+        payload = event.event
+        moment = _utc(rows.time)
+        return Finding(
+            _id(spec.name, *payload.key),
+            spec.name,
+            spec.namespace,
+            spec.model,
+            spec.kind,
+            "instance",
+            spec.detector.meta.detector_type,
+            summary,
+            True,
+            moment,
+            moment,
+            moment,
+            Position(rows.partition, rows.offset, int(flagged[0])),
+            Position(rows.partition, rows.offset, int(flagged[-1])),
+            1,
+            "; ".join(describe(instance, verdict.threshold) for instance in instances[:3]),
+            payload.id,
+            payload.request_id,
+            instances,
+        )
+
+    def _sum_up(self, batch: Batch) -> Finding:
+        scores = batch.x[:, 0]
+        known = scores[~np.isnan(scores)]
+        if not known.size:
+            return window_finding(self.spec, batch, Verdict("insufficient_data", n=len(scores)), False, "")
+        assert self._threshold is not None
+        share = float(np.mean(known > self._threshold))
+        verdict = Verdict(
+            "alert" if share else "ok",
+            n=len(scores),
+            statistic=float(known.max()),
+            threshold=self._threshold,
+            effect_size=share,
+        )
+        return window_finding(self.spec, batch, verdict, False, f"{share:.2%} of {len(scores)} rows flagged")
+
+    def expire(self, now: float) -> Iterator[Finding]:
+        for batch in self.window.expire(now):
+            yield self._sum_up(batch)
+
+
+def make_judge(spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> Judge:
+    """The judge that fits the monitor's detector."""
+    return (Judge if spec.kind == "drift" else InstanceJudge)(spec, partition, state, resume)
+
+
+def window_finding(spec: MonitorSpec, batch: Batch, verdict: Verdict, alarm: bool, text: str) -> Finding:
+    """The finding of one evaluated window; the same window gives the same id."""
+    scope: Scope = "window"
+    return Finding(
+        _id(spec.name, batch.first.partition, batch.ident),
+        spec.name,
+        spec.namespace,
+        spec.model,
+        spec.kind,
+        scope,
+        spec.detector.meta.detector_type,
+        verdict,
+        alarm,
+        _utc(batch.time),
+        _utc(batch.start),
+        _utc(batch.end),
+        batch.first,
+        batch.last,
+        batch.events,
+        text,
+    )
+
+
+def in_words(spec: MonitorSpec, verdict: Verdict) -> str:
+    """What a person should read first."""
+    if verdict.state == "insufficient_data":
+        return f"too little data: {verdict.n} rows, the detector asks for {spec.detector.meta.min_rows}"
+    if verdict.state == "ok":
+        return "no drift"
+    return "; ".join(reason.text for reason in verdict.reasons[:3]) or "the distribution changed"
+
+
+def describe(instance: FlaggedInstance, threshold: float | None) -> str:
+    """One flagged row: the column that contributes most, and the score.
+
+    >>> describe(FlaggedInstance(0, 0.9, {"Age": 190}, {"Age": 0.8}), 0.5)
+    'Age = 190 (score 0.9, threshold 0.5)'
+    """
+    scores = f"score {instance.score:.4g}, threshold {threshold:.4g}" if threshold is not None else ""
+    why = instance.feature_score
+    name = max(why, key=lambda column: why[column]) if why else ""
+    value = instance.values.get(name)
+    told = f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return f"{name} = {told} ({scores})" if name else f"row {instance.row} ({scores})"
+
+
+def _flagged(
+    features: Sequence[Feature], x: Array, row: int, score: float, why: Array | None, i: int
+) -> FlaggedInstance:
+    values = {feature.name: _label(feature, value) for feature, value in zip(features, x.tolist(), strict=False)}
+    parts = dict(zip(values, why[i].tolist(), strict=False)) if why is not None else None
+    return FlaggedInstance(row, score, values, parts)
+
+
+def _label(feature: Feature, value: float) -> Any:
+    if feature.kind == "categorical" and value == value and value != UNSEEN:
+        code = int(value)
+        if code == value and 0 <= code < len(feature.categories):
+            return feature.categories[code]
+    return None if value != value else int(value) if value.is_integer() else value
+
+
+def _split(events: Sequence[EventRows], verdict: Verdict) -> Iterator[tuple[EventRows, Verdict]]:
+    assert verdict.instance_score is not None
+    at = 0
+    for event in events:
+        n = len(event.rows.x)
+        scores = verdict.instance_score[at : at + n]
+        at += n
+        yield event, Verdict(verdict.state, n=n, threshold=verdict.threshold, instance_score=scores)
+
+
+def _place(state: Mapping[str, Any]) -> tuple[int, int]:
+    return int(state["offset"]), int(state.get("row", 0))
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=timezone.utc)
+
+
+def _id(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,299 @@
+"""Select -> decode -> window -> detect -> finding. Pure: blocks of deliveries in, findings and counts out.
+
+What a block leads to depends on the log alone, never on the clock or on where blocks begin: so a worker that is
+killed and starts again from its checkpoint reaches the same findings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detectors.base import Array
+from monitor.codecs.base import Tensors
+from monitor.columns import Columns
+from monitor.events import (
+    Checkpoint,
+    DeadLetter,
+    Delivery,
+    Finding,
+    InvalidEvent,
+    Partition,
+    PayloadEvent,
+    Record,
+    payload_event,
+)
+from monitor.joining import Joiner, Seen
+from monitor.judge import EventRows, InstanceJudge, Judge, MonitorSpec, make_judge
+from monitor.windows import Rows
+
+Decode = Callable[[PayloadEvent, str], Tensors]
+
+MAX_ROUTES = 4096
+"""Different (namespace, model, endpoint, source) whose routes are remembered: senders choose them, memory is ours."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feed:
+    """One selection of one model's traffic and the monitors that judge it; decoded once for all of them."""
+
+    request: Columns | None
+    response: Columns | None
+    monitors: tuple[MonitorSpec, ...]
+
+    @property
+    def joined(self) -> bool:
+        return self.request is not None and self.response is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRoute:
+    """Which events belong to a model (wildcards; ``None`` matches all), and what is asked of them."""
+
+    name: str
+    namespace: str
+    match: Mapping[str, str]
+    protocol: str
+    feeds: tuple[Feed, ...]
+
+    def matches(self, event: PayloadEvent) -> bool:
+        return all(fnmatchcase(getattr(event, name), pattern) for name, pattern in self.match.items())
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened to the events of a block, in numbers. ``events`` counts by (namespace, model, side)."""
+
+    events: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    invalid: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
+    scores: list[tuple[str, Array]] = field(default_factory=list)
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+
+
+class Outcome(NamedTuple):
+    """What came of a block, or of the passing of time."""
+
+    findings: list[Finding]
+    dead_letters: list[DeadLetter]
+    tally: Tally
+
+
+class _PartitionState:
+    """Everything that is remembered of one partition."""
+
+    def __init__(self, partition: Partition, lookback: int, checkpoint: Checkpoint | None) -> None:
+        saved = json.loads(checkpoint.state) if checkpoint and checkpoint.state else {}
+        self.partition = partition
+        self.resumed = int(saved.get("next", checkpoint.offset if checkpoint else 0))
+        self.next = self.resumed
+        self.position = -1
+        self.seen = Seen(lookback)
+        self.lookback = lookback
+        self.saved: Mapping[str, Any] = saved.get("monitors", {})
+        self.judges: dict[str, Judge] = {}
+        self.joiners: dict[int, Joiner[tuple[EventRows, Array]]] = {}
+
+    def judge(self, spec: MonitorSpec) -> Judge:
+        judge = self.judges.get(spec.name)
+        if judge is None:
+            judge = make_judge(spec, self.partition, self.saved.get(spec.name), self.resumed)
+            self.judges[spec.name] = judge
+        return judge
+
+    def joiner(self, feed: Feed) -> Joiner[tuple[EventRows, Array]]:
+        return self.joiners.setdefault(id(feed), Joiner(self.lookback))
+
+
+class Pipeline:
+    """All monitors over all assigned partitions.
+
+    Parameters
+    ----------
+    routes : the models and their feeds; an event goes to every model that it matches.
+    decode : ``(event, protocol) -> tensors``; raises :class:`InvalidEvent`.
+    lookback : offsets within which duplicates and pairs are found. The source must deliver as many before the
+        committed offset after a restart.
+    """
+
+    def __init__(self, routes: Sequence[ModelRoute], decode: Decode, lookback: int) -> None:
+        self._routes = tuple(routes)
+        self._names = {spec.name for route in routes for feed in route.feeds for spec in feed.monitors}
+        self._decode = decode
+        self._lookback = lookback
+        self._known: dict[tuple[str, str, str, str], tuple[ModelRoute, ...]] = {}
+        self._partitions: dict[Partition, _PartitionState] = {}
+
+    def assign(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
+        """Begin with the partition, where the checkpoint says or at its first record."""
+        self._partitions[partition] = _PartitionState(partition, self._lookback, checkpoint)
+
+    def revoke(self, partition: Partition) -> None:
+        """Forget the partition: somebody else has it."""
+        self._partitions.pop(partition, None)
+
+    def process(self, partition: Partition, deliveries: Iterable[Delivery]) -> Outcome:
+        """Judge consecutive deliveries of an assigned partition."""
+        state = self._partitions[partition]
+        outcome = Outcome([], [], Tally())
+        gathered: dict[int, tuple[Feed, list[EventRows]]] = {}
+        for delivery in deliveries:
+            try:
+                self._take(state, delivery, gathered, outcome)
+            except InvalidEvent as error:
+                self._reject(state, delivery, error, "", outcome)
+            state.position = delivery.offset
+        state.next = max(state.next, state.position + 1)
+        for feed, events in gathered.values():
+            for spec in feed.monitors:
+                judge = state.judge(spec)
+                outcome.findings.extend(judge.take(events))
+                outcome.tally.rows[spec.name] += sum(len(event.rows.x) for event in events)
+                _drain(spec, judge, outcome)
+        return outcome
+
+    def expire(self, now: float) -> Outcome:
+        """Judge what is over at ``now``; call it only when nothing is left to read."""
+        outcome = Outcome([], [], Tally())
+        for state in self._partitions.values():
+            for judge in state.judges.values():
+                outcome.findings.extend(judge.expire(now))
+                _drain(judge.spec, judge, outcome)
+        return outcome
+
+    def checkpoint(self, partition: Partition) -> Checkpoint | None:
+        """Where to resume, or ``None`` while the state of the last checkpoint is still being rebuilt."""
+        state = self._partitions[partition]
+        if state.position + 1 < state.resumed:
+            return None
+        judges = state.judges
+        lows = [low for judge in judges.values() if (low := judge.window.low()) is not None]
+        saved = {name: known for name, known in state.saved.items() if name in self._names}
+        monitors = {**saved, **{name: judge.state() for name, judge in judges.items()}}
+        text = json.dumps({"next": state.next, "monitors": monitors}, separators=(",", ":"))
+        return Checkpoint(min(lows, default=state.next), text)
+
+    def fill(self) -> Mapping[str, float]:
+        """How full each monitor's open window is, the fullest of its partitions."""
+        filled: dict[str, float] = {}
+        for state in self._partitions.values():
+            for name, judge in state.judges.items():
+                filled[name] = max(filled.get(name, 0.0), judge.window.fill())
+        return filled
+
+    def _take(
+        self,
+        state: _PartitionState,
+        delivery: Delivery,
+        gathered: dict[int, tuple[Feed, list[EventRows]]],
+        outcome: Outcome,
+    ) -> None:
+        event = payload_event(delivery)
+        fresh = delivery.offset >= state.resumed
+        tally = outcome.tally
+        if state.seen.add(event[:3], delivery.offset):
+            if fresh:
+                tally.skipped["duplicate"] += 1
+            return
+        if fresh:
+            for what in event.derived:
+                tally.skipped[f"missing_{what}"] += 1
+        routes = self._route(event)
+        if not routes:
+            tally.skipped["unknown_model"] += fresh
+            return
+        for route in routes:
+            if fresh:
+                tally.events[route.namespace, route.name, event.side] += 1
+            try:
+                self._feed(state, route, event, delivery, gathered, outcome)
+            except InvalidEvent as error:
+                self._reject(state, delivery, error, route.name, outcome)
+
+    def _feed(
+        self,
+        state: _PartitionState,
+        route: ModelRoute,
+        event: PayloadEvent,
+        delivery: Delivery,
+        gathered: dict[int, tuple[Feed, list[EventRows]]],
+        outcome: Outcome,
+    ) -> None:
+        side = event.side
+        feeds = [feed for feed in route.feeds if getattr(feed, side, None) is not None]
+        if not feeds:
+            return
+        if event.status >= 400:
+            outcome.tally.skipped["error_status"] += delivery.offset >= state.resumed
+            return
+        tensors = self._decode(event, route.protocol)
+        for feed in feeds:
+            columns: Columns = getattr(feed, side)
+            rows = Rows(columns.rows(tensors), delivery.partition, delivery.offset, event.time)
+            if not len(rows.x):
+                outcome.tally.skipped["empty"] += delivery.offset >= state.resumed
+                continue
+            taken: EventRows | None = EventRows(rows, event)
+            if feed.joined:
+                taken = self._join(state, feed, EventRows(rows, event))
+            if taken is not None:
+                gathered.setdefault(id(feed), (feed, []))[1].append(taken)
+
+    @staticmethod
+    def _join(state: _PartitionState, feed: Feed, taken: EventRows) -> EventRows | None:
+        rows, event = taken
+        pair = state.joiner(feed).add(event.request_id, event.side, rows.offset, (taken, rows.x))
+        if pair is None:
+            return None
+        (request, x), (_, y) = pair
+        if len(x) != len(y):
+            raise InvalidEvent("row_mismatch", f"the request has {len(x)} rows, its response {len(y)}")
+        return EventRows(rows._replace(x=np.hstack([x, y])), request.event)
+
+    def _reject(
+        self, state: _PartitionState, delivery: Delivery, error: InvalidEvent, model: str, outcome: Outcome
+    ) -> None:
+        if delivery.offset < state.resumed:  # told before the restart
+            return
+        outcome.tally.invalid[error.reason] += 1
+        outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error), model))
+
+    def _route(self, event: PayloadEvent) -> tuple[ModelRoute, ...]:
+        key = (event.namespace, event.model, event.endpoint, event.source)
+        routes = self._known.get(key)
+        if routes is None:
+            if len(self._known) >= MAX_ROUTES:
+                self._known.clear()
+            routes = self._known[key] = tuple(route for route in self._routes if route.matches(event))
+        return routes
+
+
+def _drain(spec: MonitorSpec, judge: Judge, outcome: Outcome) -> None:
+    """Move a judge's counts into the outcome."""
+    tally = outcome.tally
+    tally.seconds.extend((spec.name, seconds) for seconds in judge.seconds)
+    judge.seconds.clear()
+    if judge.window.late:
+        tally.late[spec.name] += judge.window.late
+        judge.window.late = 0
+    if isinstance(judge, InstanceJudge):
+        tally.scores.extend((spec.name, scores) for scores in judge.scores)
+        judge.scores.clear()
+    for failure in judge.failures:
+        tally.invalid["detector_failed"] += 1
+        rows, event = failure.event
+        letter = Delivery(rows.partition, rows.offset, _record(event))
+        outcome.dead_letters.append(DeadLetter(letter, "detector_failed", failure.message, spec.name))
+    judge.failures.clear()
+
+
+def _record(event: PayloadEvent) -> Record:
+    return Record(event.headers.get("ce_partitionkey"), event.headers, event.data, event.time)

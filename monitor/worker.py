@@ -1,0 +1,200 @@
+"""The only loop: read, judge, flush the sinks, then commit.
+
+Nothing is committed before every finding and dead letter of it is durable; a sink that is away pauses the source
+instead of filling memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from monitor.events import DeadLetter, Finding, Partition, Record
+from monitor.pipeline import Outcome, Pipeline, Tally
+from monitor.transport.base import Assigned, Block, Idle, Publisher, Rejected, Revoked, Source, Unavailable
+from sinks.base import Sink
+
+log = logging.getLogger("offpath.worker")
+
+FIRST_BACKOFF, LAST_BACKOFF = 0.2, 30.0
+"""Seconds between attempts at a sink that is away."""
+
+
+class Observer(Protocol):
+    """Takes the worker's own numbers: see :class:`sinks.pipeline_metrics.PipelineMetrics`."""
+
+    def observe(self, tally: Tally) -> None: ...
+
+    def fill(self, fill: Mapping[str, float]) -> None: ...
+
+    def lag(self, partition: Partition, events: int) -> None: ...
+
+    def dead_letters(self, reasons: Sequence[str]) -> None: ...
+
+    def error(self, stage: str) -> None: ...
+
+    def committed(self, now: float) -> None: ...
+
+
+class Outlet(Protocol):
+    """A sink and the monitors whose findings it takes."""
+
+    sink: Sink
+
+    def takes(self, finding: Finding) -> bool: ...
+
+
+class Worker:
+    """Runs a pipeline over a source.
+
+    Parameters
+    ----------
+    source, pipeline : where deliveries come from, and what judges them.
+    outlets : sinks, each with its choice of monitors.
+    dead_letters : takes what could not be used.
+    observer : takes the numbers.
+    clock : seconds, monotonic; only for the rhythm of commits.
+    commit_every : seconds between commits while there is work; when idle it commits at once.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pipeline: Pipeline,
+        outlets: Sequence[Outlet],
+        dead_letters: Publisher,
+        observer: Observer,
+        clock: Callable[[], float],
+        commit_every: float = 1.0,
+    ) -> None:
+        self._source = source
+        self._pipeline = pipeline
+        self._outlets = outlets
+        self._dead_letters = dead_letters
+        self._observer = observer
+        self._clock = clock
+        self._commit_every = commit_every
+        self._assigned: set[Partition] = set()
+        self._dirty: set[Partition] = set()
+        self._last_commit = clock()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until :meth:`stop`; then flushes and commits what was judged."""
+        async for signal in self._source:
+            if isinstance(signal, Block):
+                await self._block(signal)
+            elif isinstance(signal, Idle):
+                await self._idle(signal.now)
+            elif isinstance(signal, Assigned):
+                log.info("reading %s from offset %d", signal.partition, signal.start)
+                self._assigned.add(signal.partition)
+                self._pipeline.assign(signal.partition, signal.checkpoint)
+            elif isinstance(signal, Revoked):
+                self._forget(signal.partition)
+            if self._stopping.is_set():
+                break
+        await self._commit()
+
+    def stop(self) -> None:
+        """Ask the loop to end after the block at hand."""
+        self._stopping.set()
+
+    async def _idle(self, now: float) -> None:
+        outcome = self._pipeline.expire(now)
+        if outcome.findings:  # windows were closed by the clock: their place has to be noted too
+            self._dirty |= self._assigned
+            await self._emit(outcome)
+        if self._dirty:
+            await self._commit()
+
+    async def _block(self, block: Block) -> None:
+        outcome = self._pipeline.process(block.partition, block.deliveries)
+        self._dirty.add(block.partition)
+        self._observer.lag(block.partition, block.end_offset - block.deliveries[-1].offset - 1)
+        await self._emit(outcome)
+        if self._clock() - self._last_commit >= self._commit_every:
+            await self._commit()
+
+    async def _emit(self, outcome: Outcome) -> None:
+        self._observer.observe(outcome.tally)
+        for outlet in self._outlets:
+            wanted = [finding for finding in outcome.findings if outlet.takes(finding)]
+            if wanted:
+                await outlet.sink.write(wanted)
+        for finding in outcome.findings:
+            if finding.alarm:
+                log.warning("%s: %s", finding.monitor, finding.text)
+        if outcome.dead_letters:
+            await self._bury(outcome.dead_letters)
+
+    async def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in letters[:3]:
+            log.warning("dead letter from %s: %s: %s", _place(letter), letter.reason, letter.message)
+        records = [dead_letter_record(letter) for letter in letters]
+        self._observer.dead_letters([letter.reason for letter in letters])
+        await self._until_taken("dead_letters", lambda: self._publish(records))
+
+    async def _publish(self, records: Sequence[Record]) -> None:
+        try:
+            await self._dead_letters.publish(records)
+        except Rejected as error:
+            self._observer.error("dead_letters")
+            log.error("the dead-letter topic rejects a record, which is lost: %s", error)
+
+    async def _commit(self) -> None:
+        """Flush every sink, then commit the partitions that went on."""
+        for outlet in self._outlets:
+            await self._until_taken(type(outlet.sink).__name__, outlet.sink.flush)
+        checkpoints = {
+            partition: checkpoint
+            for partition in self._dirty & self._assigned
+            if (checkpoint := self._pipeline.checkpoint(partition)) is not None
+        }
+        self._last_commit = self._clock()
+        self._observer.fill(self._pipeline.fill())
+        if checkpoints:
+            await self._until_taken("commit", lambda: self._source.commit(checkpoints))
+            self._observer.committed(self._last_commit)
+        self._dirty -= set(checkpoints)
+
+    def _forget(self, partition: Partition) -> None:
+        self._assigned.discard(partition)
+        self._dirty.discard(partition)
+        self._pipeline.revoke(partition)
+
+    async def _until_taken(self, stage: str, act: Callable[[], Awaitable[None]]) -> None:
+        """Do it until it succeeds, the source paused meanwhile; on :meth:`stop` give up, uncommitted."""
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                await act()
+                return
+            except Unavailable as error:
+                self._observer.error(stage)
+                log.warning("%s is away, trying again in %.1f s: %s", stage, backoff, error)
+                if self._stopping.is_set():
+                    raise
+                await self._source.pause(backoff)
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), backoff)
+                backoff = min(backoff * 2, LAST_BACKOFF)
+
+
+def _place(letter: DeadLetter) -> str:
+    return f"{letter.delivery.partition}:{letter.delivery.offset}"
+
+
+def dead_letter_record(letter: DeadLetter) -> Record:
+    """The original bytes and headers, with the reason, the message, the position and for whom it was."""
+    record = letter.delivery.record
+    told = {
+        "offpath-reason": letter.reason,
+        "offpath-error": letter.message[:1000],
+        "offpath-position": _place(letter),
+        "offpath-monitor": letter.monitor,
+    }
+    return Record(record.key, {**record.headers, **told}, record.value or b"", record.timestamp)
