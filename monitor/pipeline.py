@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from detectors.base import Array
 from monitor.codecs.base import Tensors
-from monitor.columns import Columns
 from monitor.events import (
     Checkpoint,
     DeadLetter,
@@ -34,6 +33,13 @@ from monitor.judge import EventRows, InstanceJudge, Judge, MonitorSpec, make_jud
 from monitor.windows import Rows
 
 Decode = Callable[[PayloadEvent, str], Tensors]
+
+
+class Columns(Protocol):
+    """Picks a monitor's columns out of a payload: see :class:`monitor.columns.Columns`."""
+
+    def rows(self, tensors: Tensors) -> Array: ...
+
 
 MAX_ROUTES = 4096
 """Different (namespace, model, endpoint, source) whose routes are remembered: senders choose them, memory is ours."""

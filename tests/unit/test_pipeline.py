@@ -1,0 +1,242 @@
+"""The pipeline as a pure function of the log: restarts, duplicates, bad events, joins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.base import Feature, Meta, Verdict, as_rows
+from monitor.codecs.base import Tensor, Tensors
+from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
+from monitor.judge import MonitorSpec
+from monitor.pipeline import Feed, ModelRoute, Outcome, Pipeline
+from monitor.windows import CountWindow, TimeWindow
+
+FEATURES = (Feature("a"), Feature("b"))
+REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
+
+
+class MeanShift:
+    meta = Meta("MeanShift", "drift", {}, FEATURES)
+
+    def predict(self, x: npt.ArrayLike) -> Verdict:
+        rows = as_rows(x)
+        if (rows == -999).any():
+            raise ZeroDivisionError("boom")
+        shift = float(abs(rows.mean()))
+        return Verdict("alert" if shift > 3 else "ok", n=len(rows), statistic=shift, threshold=3.0, effect_size=shift)
+
+
+class TooLarge:
+    meta = Meta("TooLarge", "outlier", {}, FEATURES)
+
+    def predict(self, x: npt.ArrayLike) -> Verdict:
+        rows = as_rows(x)
+        if (rows == -999).any():
+            raise ZeroDivisionError("boom")
+        score = rows.max(axis=1)
+        return Verdict("ok", n=len(rows), threshold=8.0, instance_score=score, feature_score=rows)
+
+
+class PlainColumns:
+    def rows(self, tensors: Tensors) -> npt.NDArray[np.float64]:
+        return np.asarray(tensors["x"].data, dtype=np.float64).reshape(-1, 2)
+
+
+def decode(event: PayloadEvent, protocol: str) -> Tensors:
+    try:
+        return {"x": Tensor("x", np.asarray(orjson.loads(event.data)))}
+    except ValueError:
+        raise InvalidEvent("invalid_json", "no JSON") from None
+
+
+def spec(name: str, detector: Any, window: str = "count", **more: Any) -> MonitorSpec:
+    def make(state: Mapping[str, Any] | None) -> Any:
+        return TimeWindow(10.0, 2.0, state=state) if window == "time" else CountWindow(5, state=state)
+
+    return MonitorSpec(name, "default", "m", detector, FEATURES, make, "v1", **more)
+
+
+def pipeline(lookback: int = 50, **more: Any) -> Pipeline:
+    columns: Any = PlainColumns()
+    request = (spec("drift", MeanShift(), **more), spec("timed", MeanShift(), "time"), spec("outlier", TooLarge()))
+    feeds = (
+        Feed(columns, None, request),
+        Feed(None, columns, (spec("answers", MeanShift()),)),
+        Feed(columns, columns, (spec("both", MeanShift()),)),
+    )
+    return Pipeline([ModelRoute("m", "default", {"model": "m*"}, "auto", feeds)], decode, lookback)
+
+
+def delivery(offset: int, rows: Sequence[Any], *, kind: str = REQUEST, **headers: str) -> Delivery:
+    given = {
+        "ce_id": f"e{offset}",
+        "ce_source": "s",
+        "ce_type": kind,
+        "ce_modelid": "m1",
+        "ce_time": f"1970-01-01T00:{offset // 60:02}:{offset % 60:02}Z",
+        **{f"ce_{name}": value for name, value in headers.items()},
+    }
+    return Delivery("t/0", offset, Record("k", given, orjson.dumps(rows), 0.0))
+
+
+def judged(outcome: Outcome) -> dict[str, Any]:
+    return {finding.id: finding.to_dict() for finding in outcome.findings}
+
+
+def fresh(**more: Any) -> Pipeline:
+    made = pipeline(**more)
+    made.assign("t/0", None)
+    return made
+
+
+numbers = st.lists(st.integers(-9, 9), min_size=0, max_size=6).map(lambda v: [[n, n] for n in v])
+logs = st.lists(
+    st.tuples(numbers, st.integers(0, 6), st.sampled_from([REQUEST, RESPONSE])), min_size=1, max_size=40
+).map(
+    lambda entries: [
+        delivery(i, rows, kind=kind, requestid=f"r{pair}", id=f"{kind}{pair}" if pair == 0 else f"e{i}")
+        for i, (rows, pair, kind) in enumerate(entries)
+    ]
+)
+
+
+@settings(max_examples=200)
+@given(logs, st.data())
+def test_a_restart_at_any_point_changes_no_finding(log: list[Delivery], data: st.DataObject) -> None:
+    lookback = 5
+    whole = fresh(lookback=lookback).process("t/0", log)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4)))
+    found: dict[str, Any] = {}
+    checkpoint: Checkpoint | None = None
+    for cut in [*cuts, len(log)]:
+        current = pipeline(lookback=lookback)
+        current.assign("t/0", checkpoint)
+        start = max(0, checkpoint.offset - 2 * lookback) if checkpoint else 0
+        lost = data.draw(st.integers(0, 3))  # judged after the last commit: findings came out, the commit did not
+        for i in range(start, cut, 3):
+            found.update(judged(current.process("t/0", log[i : min(i + 3, cut)])))
+            if i + 3 <= cut - lost:
+                checkpoint = current.checkpoint("t/0") or checkpoint
+    assert found == judged(whole)
+
+
+def test_findings_do_not_depend_on_where_blocks_begin() -> None:
+    log = [delivery(i, [[i % 10, 1]] * (i % 4)) for i in range(60)]
+    whole = judged(fresh().process("t/0", log))
+    one_by_one = fresh()
+    apart: dict[str, Any] = {}
+    for entry in log:
+        apart.update(judged(one_by_one.process("t/0", [entry])))
+    assert whole == apart
+    assert len(whole) > 20
+
+
+def test_flagged_rows_are_told_with_their_values() -> None:
+    outcome = fresh().process("t/0", [delivery(0, [[1, 2], [3, 190]], requestid="r7")])
+    (finding,) = outcome.findings
+    assert (finding.scope, finding.kind, finding.request_id, finding.alarm) == ("instance", "outlier", "r7", True)
+    assert finding.instances[0].row == 1
+    assert finding.instances[0].values == {"a": 3, "b": 190}
+    assert finding.text.startswith("b = 190")
+
+
+def test_alarm_waits_for_consecutive_alerts_and_for_the_effect() -> None:
+    log = [delivery(i, [[7, 7]] * 5) for i in range(4)]
+
+    def alarms(**more: Any) -> list[bool]:
+        return [f.alarm for f in fresh(**more).process("t/0", log).findings if f.monitor == "drift"]
+
+    assert alarms(consecutive=3) == [False, False, True, True]
+    assert alarms(min_effect_size=8.0) == [False] * 4
+
+
+def test_request_and_response_are_judged_side_by_side() -> None:
+    log = [delivery(i, [[5, 5]] * 5, kind=(REQUEST, RESPONSE)[i % 2], requestid=f"r{i // 2}") for i in range(4)]
+    both = [f for f in fresh().process("t/0", log).findings if f.monitor == "both"]
+    assert [f.verdict.n for f in both] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (Delivery("t/0", 1, Record(None, {"ce_type": REQUEST, "ce_modelid": "m1"}, None, 0.0)), "tombstone"),
+        (delivery(1, [], kind="com.example.other"), "unknown_type"),
+        (delivery(1, [[1, 2]], time="yesterday"), "invalid_time"),
+        (
+            delivery(1, [[1, 2]])._replace(record=Record(None, dict(delivery(1, []).record.headers), b"{", 0.0)),
+            "invalid_json",
+        ),
+    ],
+)
+def test_bad_events_are_dead_letters_and_the_next_is_judged(bad: Delivery, reason: str) -> None:
+    log = [delivery(0, [[9, 9]]), bad, delivery(2, [[9, 9]])]
+    outcome = fresh().process("t/0", log)
+    assert [letter.reason for letter in outcome.dead_letters] == [reason]
+    assert outcome.dead_letters[0].delivery.offset == 1
+    assert outcome.tally.invalid == {reason: 1}
+    assert [f.event_id for f in outcome.findings] == ["e0", "e2"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "counted"),
+    [
+        (delivery(1, [[1, 2]], id="e0"), "duplicate"),
+        (delivery(1, [[1, 2]], modelid="other"), "unknown_model"),
+        (delivery(1, []), "empty"),
+        (delivery(1, [[1, 2]], status="503"), "error_status"),
+        (delivery(1, [[1, 2]], id=""), "missing_id"),
+        (delivery(1, [[1, 2]], time=""), "missing_time"),
+    ],
+)
+def test_what_is_no_loss_is_only_counted(entry: Delivery, counted: str) -> None:
+    outcome = fresh().process("t/0", [delivery(0, [[1, 2]]), entry])
+    assert outcome.tally.skipped[counted] >= 1
+    assert outcome.dead_letters == []
+
+
+def test_an_event_without_id_is_judged_and_named_by_its_place() -> None:
+    outcome = fresh().process("t/0", [delivery(4, [[1, 190]], id="")])
+    assert [f.event_id for f in outcome.findings] == ["t/0:4"]
+
+
+def test_a_detector_that_fails_hurts_only_its_event() -> None:
+    log = [delivery(0, [[9, 9]]), delivery(1, [[-999, 0]]), delivery(2, [[9, 9]])]
+    outcome = fresh().process("t/0", log)
+    assert [f.event_id for f in outcome.findings if f.scope == "instance"] == ["e0", "e2"]
+    assert [(d.reason, d.monitor, d.delivery.offset) for d in outcome.dead_letters] == [
+        ("detector_failed", "outlier", 1)
+    ]
+
+
+def test_a_window_that_the_detector_cannot_judge_is_no_verdict() -> None:
+    outcome = fresh().process("t/0", [delivery(0, [[-999, 0]] * 5), delivery(1, [[7, 7]] * 5)])
+    first, second = (f for f in outcome.findings if f.monitor == "drift")
+    assert (first.verdict.state, second.verdict.state) == ("insufficient_data", "alert")
+    assert "boom" in first.text
+
+
+def test_rows_of_a_pair_must_agree() -> None:
+    log = [delivery(0, [[1, 1]], requestid="r"), delivery(1, [[1, 1]] * 2, kind=RESPONSE, requestid="r")]
+    assert [d.reason for d in fresh().process("t/0", log).dead_letters] == ["row_mismatch"]
+
+
+def test_changed_configuration_starts_the_monitor_anew() -> None:
+    first = fresh()
+    first.process("t/0", [delivery(i, [[1, 1]]) for i in range(3)])
+    checkpoint = first.checkpoint("t/0")
+    assert checkpoint is not None
+    assert checkpoint.offset == 0
+    changed = pipeline()
+    changed._names = {"drift"}
+    changed.assign("t/0", Checkpoint(checkpoint.offset, checkpoint.state.replace('"v1"', '"v0"')))
+    outcome = changed.process("t/0", [delivery(i, [[1, 1]]) for i in range(8)])
+    windows = [f for f in outcome.findings if f.monitor == "drift"]
+    assert [f.first.offset for f in windows] == [3]
