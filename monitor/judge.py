@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import blake2b
@@ -120,16 +120,18 @@ class InstanceJudge(Judge):
         wanted = [event for event in events if event.rows.offset >= self._resume[0] and len(event.rows.x)]
         if not wanted:
             return
-        for event, verdict in self._scored(wanted):
-            assert verdict.instance_score is not None
-            flagged = np.flatnonzero(verdict.is_outlier)
-            if flagged.size:
-                yield self._instances(event, verdict, flagged)
-            scored = event.rows._replace(x=verdict.instance_score[:, None])
-            for batch in self.window.push(scored):
-                yield self._sum_up(batch)
+        for group, verdict in self._scored(wanted):
+            scores = verdict.instance_score
+            assert scores is not None
+            ends = np.cumsum([len(event.rows.x) for event in group])
+            starts = ends - [len(event.rows.x) for event in group]
+            for i in np.unique(np.searchsorted(ends, np.flatnonzero(verdict.is_outlier), side="right")).tolist():
+                yield self._instances(group[i], scores[starts[i] : ends[i]], verdict.threshold)
+            for event, start, end in zip(group, starts.tolist(), ends.tolist(), strict=True):
+                for batch in self.window.push(event.rows._replace(x=scores[start:end, None])):
+                    yield self._sum_up(batch)
 
-    def _scored(self, events: Sequence[EventRows]) -> Iterable[tuple[EventRows, Verdict]]:
+    def _scored(self, events: Sequence[EventRows]) -> list[tuple[Sequence[EventRows], Verdict]]:
         x = np.concatenate([event.rows.x for event in events]) if len(events) > 1 else events[0].rows.x
         verdict, failure = self._predict(x)
         if failure and len(events) > 1:  # one event may be at fault: the others must not suffer
@@ -140,21 +142,21 @@ class InstanceJudge(Judge):
         assert verdict.instance_score is not None
         self._threshold = verdict.threshold
         self.scores.append(verdict.instance_score)
-        return list(_split(events, verdict))
+        return [(events, verdict)]
 
-    def _instances(self, event: EventRows, verdict: Verdict, flagged: np.typing.NDArray[np.intp]) -> Finding:
+    def _instances(self, event: EventRows, scores: Array, threshold: float | None) -> Finding:
         rows, spec = event.rows, self.spec
+        flagged = np.flatnonzero(scores > threshold)
         told = flagged[:MAX_FLAGGED]
         why = spec.detector.predict(rows.x[told]).feature_score
         instances = tuple(
-            _flagged(spec.features, rows.x[row], int(row), float(verdict.instance_score[row]), why, i)  # type: ignore[index]
-            for i, row in enumerate(told)
+            _flagged(spec.features, rows.x[row], int(row), float(scores[row]), why, i) for i, row in enumerate(told)
         )
         summary = Verdict(
             "alert",
             n=len(rows.x),
             statistic=max(instance.score for instance in instances),
-            threshold=verdict.threshold,
+            threshold=threshold,
             effect_size=flagged.size / len(rows.x),
         )
         payload = event.event
@@ -175,7 +177,7 @@ class InstanceJudge(Judge):
             Position(rows.partition, rows.offset, int(flagged[0])),
             Position(rows.partition, rows.offset, int(flagged[-1])),
             1,
-            "; ".join(describe(instance, verdict.threshold) for instance in instances[:3]),
+            "; ".join(describe(instance, threshold) for instance in instances[:3]),
             payload.id,
             payload.request_id,
             instances,
@@ -267,16 +269,6 @@ def _label(feature: Feature, value: float) -> Any:
         if code == value and 0 <= code < len(feature.categories):
             return feature.categories[code]
     return None if value != value else int(value) if value.is_integer() else value
-
-
-def _split(events: Sequence[EventRows], verdict: Verdict) -> Iterator[tuple[EventRows, Verdict]]:
-    assert verdict.instance_score is not None
-    at = 0
-    for event in events:
-        n = len(event.rows.x)
-        scores = verdict.instance_score[at : at + n]
-        at += n
-        yield event, Verdict(verdict.state, n=n, threshold=verdict.threshold, instance_score=scores)
 
 
 def _place(state: Mapping[str, Any]) -> tuple[int, int]:
