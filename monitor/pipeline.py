@@ -28,8 +28,9 @@ from monitor.events import (
     Record,
     payload_event,
 )
+from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
-from monitor.judge import EventRows, InstanceJudge, Judge, MonitorSpec, make_judge
+from monitor.judge import InstanceJudge, Judge, make_judge
 from monitor.windows import Rows
 
 Decode = Callable[[PayloadEvent, str], Tensors]

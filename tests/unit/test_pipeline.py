@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from detectors.base import Feature, Meta, Verdict, as_rows
 from monitor.codecs.base import Tensor, Tensors
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
-from monitor.judge import MonitorSpec
+from monitor.findings import MonitorSpec
 from monitor.pipeline import Feed, ModelRoute, Outcome, Pipeline
 from monitor.windows import CountWindow, TimeWindow
 
