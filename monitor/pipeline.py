@@ -10,8 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,46 +30,10 @@ from monitor.events import (
 from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
 from monitor.judge import InstanceJudge, Judge, make_judge
+from monitor.routing import Columns, Feed, ModelRoute, Router
 from monitor.windows import Rows
 
 Decode = Callable[[PayloadEvent, str], Tensors]
-
-
-class Columns(Protocol):
-    """Picks a monitor's columns out of a payload: see :class:`monitor.columns.Columns`."""
-
-    def rows(self, tensors: Tensors) -> Array: ...
-
-
-MAX_ROUTES = 4096
-"""Different (namespace, model, endpoint, source) whose routes are remembered: senders choose them, memory is ours."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Feed:
-    """One selection of one model's traffic and the monitors that judge it; decoded once for all of them."""
-
-    request: Columns | None
-    response: Columns | None
-    monitors: tuple[MonitorSpec, ...]
-
-    @property
-    def joined(self) -> bool:
-        return self.request is not None and self.response is not None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ModelRoute:
-    """Which events belong to a model (wildcards; ``None`` matches all), and what is asked of them."""
-
-    name: str
-    namespace: str
-    match: Mapping[str, str]
-    protocol: str
-    feeds: tuple[Feed, ...]
-
-    def matches(self, event: PayloadEvent) -> bool:
-        return all(fnmatchcase(getattr(event, name), pattern) for name, pattern in self.match.items())
 
 
 @dataclass(slots=True)
@@ -132,11 +95,10 @@ class Pipeline:
     """
 
     def __init__(self, routes: Sequence[ModelRoute], decode: Decode, lookback: int) -> None:
-        self._routes = tuple(routes)
+        self._router = Router(routes)
         self._names = {spec.name for route in routes for feed in route.feeds for spec in feed.monitors}
         self._decode = decode
         self._lookback = lookback
-        self._known: dict[tuple[str, str, str, str], tuple[ModelRoute, ...]] = {}
         self._partitions: dict[Partition, _PartitionState] = {}
 
     def assign(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
@@ -213,7 +175,7 @@ class Pipeline:
         if fresh:
             for what in event.derived:
                 tally.skipped[f"missing_{what}"] += 1
-        routes = self._route(event)
+        routes = self._router.routes(event)
         if not routes:
             tally.skipped["unknown_model"] += fresh
             return
@@ -272,15 +234,6 @@ class Pipeline:
             return
         outcome.tally.invalid[error.reason] += 1
         outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error), model))
-
-    def _route(self, event: PayloadEvent) -> tuple[ModelRoute, ...]:
-        key = (event.namespace, event.model, event.endpoint, event.source)
-        routes = self._known.get(key)
-        if routes is None:
-            if len(self._known) >= MAX_ROUTES:
-                self._known.clear()
-            routes = self._known[key] = tuple(route for route in self._routes if route.matches(event))
-        return routes
 
 
 def _drain(spec: MonitorSpec, judge: Judge, outcome: Outcome) -> None:

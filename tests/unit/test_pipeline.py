@@ -16,7 +16,8 @@ from detectors.base import Feature, Meta, Verdict, as_rows
 from monitor.codecs.base import Tensor, Tensors
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
 from monitor.findings import MonitorSpec
-from monitor.pipeline import Feed, ModelRoute, Outcome, Pipeline
+from monitor.pipeline import Outcome, Pipeline
+from monitor.routing import Feed, ModelRoute
 from monitor.windows import CountWindow, TimeWindow
 
 FEATURES = (Feature("a"), Feature("b"))

@@ -1,0 +1,66 @@
+"""Which monitors an event goes to: models match events, feeds pick what their monitors judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from detectors.base import Array
+from monitor.codecs.base import Tensors
+from monitor.events import PayloadEvent
+from monitor.findings import MonitorSpec
+
+MAX_ROUTES = 4096
+"""Different (namespace, model, endpoint, source) whose routes are remembered: senders choose them, memory is ours."""
+
+
+class Columns(Protocol):
+    """Picks a monitor's columns out of a payload: see :class:`monitor.columns.Columns`."""
+
+    def rows(self, tensors: Tensors) -> Array: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feed:
+    """One selection of one model's traffic and the monitors that judge it; decoded once for all of them."""
+
+    request: Columns | None
+    response: Columns | None
+    monitors: tuple[MonitorSpec, ...]
+
+    @property
+    def joined(self) -> bool:
+        return self.request is not None and self.response is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelRoute:
+    """Which events belong to a model (wildcards; ``None`` matches all), and what is asked of them."""
+
+    name: str
+    namespace: str
+    match: Mapping[str, str]
+    protocol: str
+    feeds: tuple[Feed, ...]
+
+    def matches(self, event: PayloadEvent) -> bool:
+        return all(fnmatchcase(getattr(event, name), pattern) for name, pattern in self.match.items())
+
+
+class Router:
+    """Finds the models of an event; remembers what it found."""
+
+    def __init__(self, routes: Sequence[ModelRoute]) -> None:
+        self._routes = tuple(routes)
+        self._known: dict[tuple[str, str, str, str], tuple[ModelRoute, ...]] = {}
+
+    def routes(self, event: PayloadEvent) -> tuple[ModelRoute, ...]:
+        key = (event.namespace, event.model, event.endpoint, event.source)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= MAX_ROUTES:
+                self._known.clear()
+            found = self._known[key] = tuple(route for route in self._routes if route.matches(event))
+        return found
