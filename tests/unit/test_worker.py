@@ -1,0 +1,203 @@
+"""The loop: flush, then commit; sinks that are away; stopping."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from monitor import worker as worker_module
+from monitor.events import Checkpoint, DeadLetter, Delivery, Record
+from monitor.pipeline import Outcome, Tally
+from monitor.transport.base import Assigned, Block, Idle, Revoked, Signal, Unavailable
+from monitor.worker import Worker, dead_letter_record
+
+
+def block(offset: int, partition: str = "t/0") -> Block:
+    return Block(partition, (Delivery(partition, offset, Record(None, {}, b"x", 0.0)),), offset + 1)
+
+
+@dataclass
+class Journal:
+    """What happened, in order."""
+
+    entries: list[Any] = field(default_factory=list)
+
+    def note(self, *entry: Any) -> None:
+        self.entries.append(entry)
+
+
+class FakeSource:
+    def __init__(self, journal: Journal, signals: Sequence[Signal], failures: int = 0) -> None:
+        self.journal, self.signals, self.failures = journal, signals, failures
+
+    async def __aiter__(self) -> AsyncIterator[Signal]:
+        for signal in self.signals:
+            yield signal
+
+    async def commit(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("log is locked")
+        self.journal.note("commit", {p: c.offset for p, c in checkpoints.items()})
+
+    async def pause(self, seconds: float) -> None:
+        self.journal.note("pause")
+
+    async def close(self) -> None: ...
+
+
+class FakePipeline:
+    """One finding and, for odd offsets, one dead letter an event."""
+
+    def __init__(self) -> None:
+        self.position: dict[str, int] = {}
+
+    def assign(self, partition: str, checkpoint: Checkpoint | None) -> None:
+        self.position[partition] = 0
+
+    def revoke(self, partition: str) -> None:
+        del self.position[partition]
+
+    def process(self, partition: str, deliveries: Sequence[Delivery]) -> Outcome:
+        self.position[partition] = deliveries[-1].offset + 1
+        letters = [DeadLetter(d, "invalid_json", "not JSON") for d in deliveries if d.offset % 2]
+        findings: Any = [SimpleNamespace(alarm=False, id=d.offset) for d in deliveries]
+        return Outcome(findings, letters, Tally())
+
+    def expire(self, now: float) -> Outcome:
+        return Outcome([], [], Tally())
+
+    def checkpoint(self, partition: str) -> Checkpoint:
+        return Checkpoint(self.position[partition])
+
+    def fill(self) -> Mapping[str, float]:
+        return {}
+
+
+class FakeSink:
+    def __init__(self, journal: Journal, failures: int = 0) -> None:
+        self.journal, self.failures = journal, failures
+        self.sink = self
+
+    def takes(self, finding: Any) -> bool:
+        return True
+
+    async def write(self, findings: Sequence[Any]) -> None:
+        self.journal.note("write", [finding.id for finding in findings])
+
+    async def flush(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("disk is full")
+        self.journal.note("flush")
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        self.journal.note("bury", len(records))
+
+    async def close(self) -> None: ...
+
+
+class Numbers:
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def error(self, stage: str) -> None:
+        self.errors.append(stage)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: None
+
+
+def make(
+    signals: Sequence[Signal], *, sink_failures: int = 0, commit_failures: int = 0
+) -> tuple[Worker, Journal, Numbers]:
+    journal, numbers = Journal(), Numbers()
+    sink: Any = FakeSink(journal, sink_failures)
+    source: Any = FakeSource(journal, signals, commit_failures)
+    pipeline: Any = FakePipeline()
+    observer: Any = numbers
+    return Worker(source, pipeline, [sink], sink, observer, lambda: 0.0, commit_every=0.0), journal, numbers
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF", 0.001)
+
+
+def test_findings_are_flushed_before_their_offset_is_committed() -> None:
+    worker, journal, _ = make([Assigned("t/0", None, 0), block(0), block(2)])
+    asyncio.run(worker.run())
+    assert journal.entries[:6] == [
+        ("write", [0]),
+        ("flush",),
+        ("commit", {"t/0": 1}),
+        ("write", [2]),
+        ("flush",),
+        ("commit", {"t/0": 3}),
+    ]
+
+
+def test_dead_letters_are_durable_before_the_commit() -> None:
+    worker, journal, _ = make([Assigned("t/0", None, 0), block(1)])
+    asyncio.run(worker.run())
+    names = [entry[0] for entry in journal.entries]
+    assert names.index("bury") < names.index("commit")
+
+
+def test_a_sink_that_is_away_pauses_the_source_and_loses_nothing() -> None:
+    worker, journal, numbers = make([Assigned("t/0", None, 0), block(0)], sink_failures=3)
+    asyncio.run(worker.run())
+    names = [entry[0] for entry in journal.entries]
+    assert names.count("pause") == 3
+    assert names.index("flush") < names.index("commit")
+    assert numbers.errors == ["FakeSink"] * 3
+
+
+def test_a_failing_commit_is_tried_again() -> None:
+    worker, journal, _ = make([Assigned("t/0", None, 0), block(0)], commit_failures=2)
+    asyncio.run(worker.run())
+    assert ("commit", {"t/0": 1}) in journal.entries
+
+
+def test_nothing_is_committed_for_a_partition_that_was_taken_away() -> None:
+    worker, journal, _ = make(
+        [Assigned("t/0", None, 0), Assigned("t/1", None, 0), block(0, "t/1"), Revoked("t/1"), Idle(0)]
+    )
+    worker._commit_every = 1e9
+    asyncio.run(worker.run())
+    assert not [entry for entry in journal.entries if entry[0] == "commit"]
+
+
+def test_stop_ends_after_the_block_and_commits() -> None:
+    worker, journal, _ = make([Assigned("t/0", None, 0), block(0), block(2)])
+    worker._commit_every = 1e9
+    worker.stop()
+    asyncio.run(worker.run())
+    assert [entry for entry in journal.entries if entry[0] == "write"] == []
+
+
+def test_stop_while_a_sink_is_away_ends_without_commit() -> None:
+    worker, journal, _ = make([Assigned("t/0", None, 0), block(0)], sink_failures=10**9)
+
+    async def run() -> None:
+        task = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.02)
+        worker.stop()
+        with pytest.raises(Unavailable):
+            await task
+
+    asyncio.run(run())
+    assert not [entry for entry in journal.entries if entry[0] == "commit"]
+
+
+def test_dead_letters_keep_the_original_and_say_why() -> None:
+    original = Record("k", {"ce_id": "1"}, b"\xff", 5.0)
+    record = dead_letter_record(DeadLetter(Delivery("t/0", 7, original), "invalid_json", "not JSON", "m"))
+    assert (record.key, record.value, record.headers["ce_id"]) == ("k", b"\xff", "1")
+    assert record.headers["offpath-position"] == "t/0:7"
+    assert record.headers["offpath-reason"] == "invalid_json"
