@@ -1,0 +1,227 @@
+"""What all outlier detectors share: learning a threshold, judging rows in blocks, wording, saving."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from detectors.base import (
+    Array,
+    DetectorError,
+    Feature,
+    FeatureVerdict,
+    Meta,
+    NotFittedError,
+    Parts,
+    State,
+    Verdict,
+    as_rows,
+)
+from detectors.calibrate import infer_threshold
+from detectors.outlier.coordinates import Coordinates, Reading, check_features
+from detectors.outlier.wording import reasons
+
+MIN_REFERENCE = 10
+"""Fewer reference rows say nothing about what is rare."""
+
+_MOST_SCORED = 50_000  # reference rows that the threshold is learnt from; evenly spaced if there are more
+
+# Rows equal to the one that set the threshold may differ from it by rounding, according to the size of their batch.
+_SLACK = 1e-9
+
+
+class Scores(NamedTuple):
+    """``(n,)`` scores, larger is stranger, and ``(n, d)`` contributions that add up to them (NaN: not known)."""
+
+    instance: Array
+    feature: Array
+
+
+class OutlierDetector(ABC):
+    """Fit, threshold and verdict around an algorithm that scores coordinates.
+
+    Missing values count as the reference's median (or most frequent category); a row of nothing but missing values
+    has the score NaN and is no outlier. Infinities are as strange as a number can be. Values never seen in the
+    reference are stranger than the rarest category. Columns with such values have an entry in ``Verdict.features``
+    that counts them. ``effect_size`` is the share of flagged rows, ``statistic`` the largest score.
+    """
+
+    detector_type: ClassVar[str]
+    _block: int = 4096  # rows scored at once
+
+    def __init__(self, share: float, threshold: float | None, **params: Any) -> None:
+        if not 0.0 <= share < 1.0:
+            raise DetectorError(f"share must be at least 0 and below 1 (0.005 flags 1 clean row in 200), got {share!r}")
+        self._params: dict[str, Any] = {**params, "share": share, "threshold": threshold}
+        self._features: tuple[Feature, ...] = ()
+        self._coordinates: Coordinates | None = None
+        self._threshold = np.nan
+        self._n_ref = 0
+
+    @property
+    def meta(self) -> Meta:
+        return Meta(self.detector_type, "outlier", dict(self._params), self._features, self._n_ref)
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are outliers: the given one, or the one learnt from the reference."""
+        given = self._params["threshold"]
+        return float(self._threshold if given is None else given)
+
+    def fit(self, x_ref: npt.ArrayLike, features: Sequence[Feature] | None = None) -> Self:
+        """Learn what is normal, and the score that at most ``share`` of the reference rows exceed.
+
+        Parameters
+        ----------
+        x_ref : ``(n_ref, d)``, any numeric dtype; NaN is missing. Below ``1 / share`` rows the threshold is the
+            largest score of the reference.
+        features : one per column; default: all numeric.
+
+        Raises
+        ------
+        DetectorError : fewer than 10 rows, or a categorical column that looks like an id.
+        ShapeError : ``x_ref`` is no matrix, or ``features`` are not one per column.
+        """
+        rows = as_rows(x_ref)
+        chosen = check_features(features, rows.shape[1])
+        if len(rows) < MIN_REFERENCE or not rows.shape[1]:
+            raise DetectorError(
+                f"{self.detector_type} needs a reference of at least {MIN_REFERENCE} rows and one column, "
+                f"got {rows.shape[0]} x {rows.shape[1]}"
+            )
+        coordinates = Coordinates.learn(rows, chosen)
+        self._learn(coordinates, rows)
+        self._features, self._coordinates, self._n_ref = chosen, coordinates, len(rows)
+        self._threshold = np.nan if self._params["threshold"] is not None else self._infer(rows, coordinates)
+        return self
+
+    def predict(self, x: npt.ArrayLike) -> Verdict:
+        """Judge ``(n, d)`` rows: ``instance_score``, ``feature_score`` and reasons for the flagged ones.
+
+        Raises
+        ------
+        NotFittedError : ``fit`` has not been called.
+        ShapeError : ``x`` is no matrix, or has another number of columns than the reference.
+        """
+        coordinates = self._fitted()
+        rows = as_rows(x, len(self._features))
+        threshold = self.threshold
+        if not len(rows):
+            return Verdict(
+                "insufficient_data", 0, None, threshold, instance_score=np.empty(0), feature_score=np.empty(rows.shape)
+            )
+        reading = coordinates.read(rows)
+        scores = self._blockwise(reading)
+        instance, feature = scores
+        notes = self._notes(rows, reading)
+        if reading.missing is not None:
+            blank = np.all(reading.missing, axis=1)
+            instance, feature = np.where(blank, np.nan, instance), np.where(blank[:, None], np.nan, feature)
+            if np.isnan(instance).all():
+                return Verdict(
+                    "insufficient_data", len(rows), None, threshold, None, None, notes, (), instance, feature
+                )
+        flagged = np.flatnonzero(instance > threshold)
+        return Verdict(
+            state="alert" if flagged.size else "ok",
+            n=len(rows),
+            statistic=float(np.fmax.reduce(instance)),
+            threshold=threshold,
+            effect_size=flagged.size / len(rows),
+            features=notes,
+            reasons=reasons(rows, reading, Scores(instance, feature), flagged, self._features, coordinates),
+            instance_score=instance,
+            feature_score=feature,
+        )
+
+    def to_parts(self) -> Parts:
+        """Everything learnt; raises :class:`NotFittedError` before ``fit``."""
+        coordinates = self._fitted()
+        state = {"threshold": self._threshold, "n_ref": self._n_ref}
+        return Parts(self._params, state, {**coordinates.to_arrays(), **self._to_arrays()}, self._features)
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> Self:
+        """The detector that :meth:`to_parts` was called on."""
+        made = cls(**parts.params)
+        made._coordinates = Coordinates.from_arrays(parts.arrays)
+        made._features = parts.features
+        made._threshold = float(parts.state["threshold"])
+        made._n_ref = int(parts.state["n_ref"])
+        made._from_arrays(parts.arrays)
+        return made
+
+    @abstractmethod
+    def _learn(self, coordinates: Coordinates, rows: Array) -> None:
+        """Learn the algorithm's own part from the reference."""
+
+    @abstractmethod
+    def _score(self, reading: Reading) -> Scores:
+        """Score some rows; at most ``_block`` of them."""
+
+    def _score_reference(self, reading: Reading, index: npt.NDArray[np.intp]) -> Scores:  # noqa: ARG002 - KNN's
+        """Score the reference rows of that index, as if each had not been in the reference."""
+        return self._score(reading)
+
+    @abstractmethod
+    def _to_arrays(self) -> dict[str, npt.NDArray[Any]]: ...
+
+    @abstractmethod
+    def _from_arrays(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None: ...
+
+    def _fitted(self) -> Coordinates:
+        if self._coordinates is None:
+            raise NotFittedError(f"{self.detector_type} has learnt nothing yet: call fit(x_ref) first")
+        return self._coordinates
+
+    def _infer(self, rows: Array, coordinates: Coordinates) -> float:
+        index = np.arange(0, len(rows), -(-len(rows) // _MOST_SCORED))
+        blocks = (index[i : i + self._block] for i in range(0, len(index), self._block))
+        scores = [self._score_reference(coordinates.read(rows[block]), block).instance for block in blocks]
+        learnt = infer_threshold(np.concatenate(scores), self._params["share"])
+        return learnt + _SLACK * max(1.0, abs(learnt))
+
+    def _blockwise(self, reading: Reading) -> Scores:
+        if len(reading.z) <= self._block:
+            return self._score(reading)
+        parts = [self._score(part) for part in _blocks(reading, self._block)]
+        return Scores(np.concatenate([p.instance for p in parts]), np.concatenate([p.feature for p in parts]))
+
+    def _notes(self, rows: Array, reading: Reading) -> tuple[FeatureVerdict, ...]:
+        """An entry for every column with missing, unseen or infinite values; most batches have none."""
+        infinite = np.isinf(rows)
+        if reading.missing is None and reading.unseen is None and not infinite.any():
+            return ()
+        nothing = np.zeros(rows.shape, dtype=np.bool_)
+        missing = (nothing if reading.missing is None else reading.missing).sum(axis=0)
+        unseen = (nothing if reading.unseen is None else reading.unseen).sum(axis=0)
+        notes = []
+        for j, feature in enumerate(self._features):
+            counts = {
+                "missing, taken as the reference's usual value": int(missing[j]),
+                "never seen in the reference": int(unseen[j]),
+                "infinite": int(infinite[:, j].sum()),
+            }
+            if not any(counts.values()):
+                continue
+            note = "; ".join(f"{count} {what}" for what, count in counts.items() if count)
+            state: State = "insufficient_data" if missing[j] == len(rows) else "ok"
+            n = len(rows) - int(missing[j])
+            notes.append(
+                FeatureVerdict(
+                    feature.name, feature.kind, state, None, None, None, None, n, int(missing[j]), int(unseen[j]), note
+                )
+            )
+        return tuple(notes)
+
+
+def _blocks(reading: Reading, size: int) -> Iterator[Reading]:
+    for start in range(0, len(reading.z), size):
+        part = slice(start, start + size)
+        missing, unseen = (None if mask is None else mask[part] for mask in (reading.missing, reading.unseen))
+        yield Reading(reading.values[part], reading.z[part], missing, unseen)
