@@ -1,0 +1,131 @@
+"""Columns tested together: those counted in cells, and those sorted. Results come column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.base import Array, Histogram
+from detectors.drift.cells import CellColumns, fits_cells
+from detectors.drift.columns import ColumnReference, categorical_histogram, numeric_histogram
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Measured(NamedTuple):
+    """One entry per column: test statistic, p-value, effect size, and the number of present values."""
+
+    statistic: Array
+    p_val: Array
+    effect_size: Array
+    n: Array
+
+
+class Test(Protocol):
+    """Tests the columns at ``positions``, in that order."""
+
+    positions: npt.NDArray[np.intp]
+
+    def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Any]:
+        """The measurements for all columns ``x`` of shape ``(d, n)``, and what histograms are made of."""
+        ...
+
+    def unseen(self, evidence: Any) -> Array | None: ...
+
+    def histogram(self, evidence: Any, k: int) -> Histogram | None:
+        """Of the ``k``-th of its columns."""
+        ...
+
+
+OnCells = Callable[[Array], Measured]
+OnSorted = Callable[[Array, Array], Measured]
+
+
+class CellTest:
+    """Numeric columns with few distinct values, and categorical ones: all counted in one pass."""
+
+    def __init__(
+        self,
+        columns: Sequence[ColumnReference],
+        on_numeric: Callable[[CellColumns], OnCells] | None = None,
+        on_categorical: Callable[[CellColumns], OnCells] | None = None,
+    ) -> None:
+        numeric = [i for i, column in enumerate(columns) if column.feature.kind == "numeric" and fits_cells(column)]
+        categorical = [i for i, column in enumerate(columns) if column.feature.kind == "categorical"]
+        self._split = len(numeric)
+        self.positions = np.array(numeric + categorical, dtype=np.intp)
+        self._columns = [columns[i] for i in self.positions]
+        self._in_order = self.positions.tolist() == list(range(len(columns)))
+        self._cells = CellColumns(self._columns)
+        self._boundary = int(self._cells.starts[self._split]) if categorical else self._cells.total
+        self._on_numeric = on_numeric(CellColumns(self._columns[: self._split])) if numeric and on_numeric else None
+        rest = self._columns[self._split :]
+        self._on_categorical = on_categorical(CellColumns(rest)) if categorical and on_categorical else None
+
+    def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Array]:
+        if not self._in_order:
+            x, missing = x[self.positions], missing if missing is None else missing[self.positions]
+        counts = self._cells.count(x, missing)
+        found = []
+        if self._on_numeric is not None:
+            found.append(self._on_numeric(counts[: self._boundary]))
+        if self._on_categorical is not None:
+            found.append(self._on_categorical(counts[self._boundary :]))
+        measured = found[0] if len(found) == 1 else Measured(*map(np.concatenate, zip(*found, strict=True)))
+        return measured, counts
+
+    def unseen(self, evidence: Array) -> Array | None:
+        unseen = evidence[self._cells.ends - 1]
+        unseen[: self._split] = 0.0
+        return unseen
+
+    def histogram(self, evidence: Array, k: int) -> Histogram | None:
+        column = self._columns[k]
+        if not column.n:
+            return None
+        counts = evidence[self._cells.starts[k] : self._cells.ends[k]]
+        if k >= self._split:
+            return categorical_histogram(column, counts)
+        return numeric_histogram(column, np.add.reduceat(counts, [0, *(2 * column.cuts + 1).tolist()]))
+
+
+class SortedTest:
+    """Numeric columns that are not counted in cells (or, with ``cells=False``, all numeric columns)."""
+
+    def __init__(
+        self,
+        columns: Sequence[ColumnReference],
+        test: Callable[[Sequence[ColumnReference]], OnSorted],
+        *,
+        cells: bool = True,
+    ) -> None:
+        chosen = [i for i, c in enumerate(columns) if c.feature.kind == "numeric" and not (cells and fits_cells(c))]
+        self.positions = np.array(chosen, dtype=np.intp)
+        self._columns = [columns[i] for i in chosen]
+        self._in_order = chosen == list(range(len(columns)))
+        self._test = test(self._columns) if chosen else None
+
+    def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, tuple[Array, Array]]:
+        assert self._test is not None
+        if not self._in_order:
+            x, missing = x[self.positions], missing if missing is None else missing[self.positions]
+        n = np.full(len(x), float(x.shape[1]))
+        if missing is not None:
+            x = np.where(missing, np.inf, x)
+            n -= missing.sum(axis=1)
+        x = np.sort(x, axis=1)
+        return self._test(x, n), (x, n)
+
+    def unseen(self, evidence: Any) -> Array | None:  # noqa: ARG002 - numeric columns have no unseen values
+        return None
+
+    def histogram(self, evidence: tuple[Array, Array], k: int) -> Histogram | None:
+        column, (x, n) = self._columns[k], evidence
+        if not column.n:
+            return None
+        size = int(n[k])
+        places = x[k, :size].searchsorted(column.values[column.cuts])
+        return numeric_histogram(column, np.diff(places, prepend=0, append=size).astype(np.float64))

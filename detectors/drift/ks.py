@@ -1,0 +1,111 @@
+"""Kolmogorov-Smirnov drift: does a numeric column still come from the reference's distribution?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.base import Array
+from detectors.drift.cells import CellColumns
+from detectors.drift.columns import ColumnReference
+from detectors.drift.columnwise import ColumnwiseDrift
+from detectors.drift.grouped import CellTest, Measured, SortedTest, Test
+from detectors.drift.kolmogorov import kolmogorov_sf
+
+Bools = npt.NDArray[np.bool_]
+
+
+class KSDrift(ColumnwiseDrift):
+    """Two-sample Kolmogorov-Smirnov test on every column, corrected for their number.
+
+    The statistic of a column is the largest distance between the two cumulative shares, which is its effect size, too
+    (0 none, 1 disjoint). Its p-value is that of ``scipy.stats.ks_2samp(method="asymp")``: the one-sample distribution
+    at ``n n_ref / (n + n_ref)`` values. On columns with ties it is conservative.
+
+    See :class:`~detectors.drift.columnwise.ColumnwiseDrift` for parameters, missing values, and the verdict.
+
+    References
+    ----------
+    Smirnov N. (1939). On the estimation of the discrepancy between empirical curves of distribution for two
+    independent samples. Bull. Math. Univ. Moscou 2(2).
+
+    >>> rng = np.random.default_rng(0)
+    >>> detector = KSDrift(ert=400).fit(rng.normal(size=(2000, 3)))
+    >>> detector.predict(rng.normal(size=(500, 3))).state
+    'ok'
+    >>> detector.predict(rng.normal(size=(500, 3)) + [0, 0.5, 0]).reasons[0].feature
+    'x1'
+    """
+
+    detector_type = "KSDrift"
+    takes = "numeric"
+
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+        return [CellTest(columns, on_numeric=KSOnCells), SortedTest(columns, KSOnSorted)]
+
+
+class KSOnCells:
+    """The statistic from counts of cells: exact, as every reference value and gap is a cell."""
+
+    def __init__(self, cells: CellColumns) -> None:
+        self._starts, self._ends = cells.starts, cells.ends
+        self._widths = cells.ends + 1 - cells.starts
+        self._bounds = np.stack([cells.starts, cells.ends], axis=1).ravel()[: 2 * len(cells.starts)]
+        self._n_ref = np.array([column.n for column in cells.columns], dtype=np.float64)
+        below = [np.append(np.repeat(column.cumulative, 2)[1:], 1.0) for column in cells.columns]
+        self._reference = np.concatenate(below) if below else np.empty(0)
+
+    def __call__(self, counts: Array) -> Measured:
+        """``counts`` of the cells of numeric columns, each column's missing cell last."""
+        running = np.cumsum(counts)
+        before = running[self._starts] - counts[self._starts]
+        n = running[self._ends - 1] - before
+        scale = 1.0 / np.maximum(n, 1.0)
+        share = (running - np.repeat(before, self._widths)) * np.repeat(scale, self._widths)
+        gap = np.abs(share - self._reference)
+        distance = np.maximum.reduceat(gap, self._bounds)[::2]
+        return Measured(distance, ks_p(distance, n, self._n_ref), distance, n)
+
+
+class KSOnSorted:
+    """The statistic from sorted columns with many distinct values."""
+
+    def __init__(self, columns: Sequence[ColumnReference]) -> None:
+        self._values = [column.values for column in columns]
+        sizes = np.array([len(values) + 1 for values in self._values])
+        self._first = (np.cumsum(sizes) - sizes)[:, None]
+        self._flat = np.concatenate([np.append(values, np.nan) for values in self._values])
+        self._cumulative = np.concatenate([column.cumulative for column in columns])
+        self._n_ref = np.array([column.n for column in columns], dtype=np.float64)
+
+    def __call__(self, x: Array, n: Array) -> Measured:
+        """``x`` of shape ``(columns, rows)``, ascending; missing values are infinities at the end."""
+        rows = x.shape[1]
+        place = np.empty(x.shape, dtype=np.intp)
+        for values, column, out in zip(self._values, x, place, strict=True):
+            out[:] = values.searchsorted(column)
+        place += self._first
+        hit = self._flat.take(place) == x
+        rank = np.arange(rows + 1) / np.maximum(n, 1.0)[:, None]
+        if n.min() < rows:
+            np.minimum(rank, 1.0, out=rank)
+        left = self._cumulative.take(place)
+        right = self._cumulative.take(place + hit) if hit.any() else left
+        above = (rank[:, 1:] - right).max(axis=1)
+        distance = np.maximum(np.maximum(above, (left - rank[:, :-1]).max(axis=1)), 0.0)
+        return Measured(distance, ks_p(distance, n, self._n_ref), distance, n)
+
+
+def ks_p(distance: Array, n: Array, n_ref: Array) -> Array:
+    """p-values of distances ``(k,)`` between samples of sizes ``n`` and ``n_ref``; 1 where a sample is empty."""
+    sizes = np.maximum(np.rint(n * n_ref / np.maximum(n + n_ref, 1.0)), 1.0)
+    first = int(sizes[0])
+    if (sizes == first).all():
+        return kolmogorov_sf(first, distance)
+    p = np.ones(distance.shape)
+    for size in np.unique(sizes):
+        at = sizes == size
+        p[at] = kolmogorov_sf(int(size), distance[at])
+    return p

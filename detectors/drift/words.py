@@ -1,0 +1,83 @@
+"""What changed in a column, in the column's units: reasons for people."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detectors.base import Array, Reason
+from detectors.drift.columns import ColumnReference
+
+_CLEAR = 3.0  # standard errors from which a change of mean or scale is named as such
+
+
+def missing_reason(column: ColumnReference, missing: int, rows: int, n_ref: int) -> Reason:
+    """The share of missing values changed."""
+    before, after = column.missing / n_ref, missing / rows
+    name = column.feature.name
+    return Reason(name, "missing", before, after, f"{name}: missing {_shares(before, after)}")
+
+
+def categorical_reason(column: ColumnReference, x: Array) -> Reason:
+    """The category whose share changed most; ``x`` are the present values."""
+    before = np.append(column.counts, column.unseen) / max(column.n, 1)
+    at = np.searchsorted(column.values, x)
+    at = np.where(np.append(column.values, np.nan)[at] == x, at, len(column.values))
+    after = np.bincount(at, minlength=len(before)) / max(len(x), 1)
+    worst = int(np.abs(after - before).argmax())
+    name = column.feature.name
+    label = column.feature.categories[worst] if worst < len(column.values) else "values not in the reference"
+    old, new = float(before[worst]), float(after[worst])
+    return Reason(name, "share", old, new, f"{name}: share of {label} {_shares(old, new)}")
+
+
+def numeric_reason(column: ColumnReference, x: Array) -> Reason:
+    """The mean if it changed clearly, else the scale, else where the distributions are furthest apart."""
+    name, n_ref = column.feature.name, max(column.n, 1)
+    mean, std = float(x.mean()), float(x.std())
+    error = math.sqrt(column.std**2 / n_ref + std**2 / len(x))
+    if abs(mean - column.mean) > _CLEAR * error and mean != column.mean:
+        return Reason(name, "mean", column.mean, mean, f"{name}: mean {_numbers(column.mean, mean)}")
+    scaled = np.square(np.square((x - mean) / std) - 1.0).mean() if std > 0.0 else 0.0
+    if std != column.std and abs(std - column.std) > _CLEAR * std * 0.5 * math.sqrt(scaled / len(x)):
+        text = f"{name}: standard deviation {_numbers(column.std, std)}"
+        return Reason(name, "scale", column.std, std, text)
+    return _widest_gap(column, x)
+
+
+def _widest_gap(column: ColumnReference, x: Array) -> Reason:
+    name = column.feature.name
+    x = np.sort(x)
+    points = np.unique(np.concatenate([x, column.values]))
+    before = column.cumulative[np.searchsorted(column.values, points, side="right")]
+    after = np.searchsorted(x, points, side="right") / len(x)
+    worst = int(np.abs(before - after).argmax())
+    old, new = float(before[worst]), float(after[worst])
+    return Reason(name, "distribution", old, new, f"{name}: share up to {points[worst]:.4g} {_shares(old, new)}")
+
+
+def _shares(before: float, after: float) -> str:
+    """As percentages, with enough digits that they differ.
+
+    >>> _shares(0.334, 0.8412), _shares(0.001, 0.004)
+    ('33 % -> 84 %', '0.1 % -> 0.4 %')
+    """
+    for digits in range(6):
+        texts = [f"{100.0 * share:.{digits}f} %" for share in (before, after)]
+        if abs(after - before) >= 3.0 * 10.0 ** (-digits - 2) or digits == 5:
+            break
+    return " -> ".join(texts)
+
+
+def _numbers(before: float, after: float) -> str:
+    """With three digits of their difference.
+
+    >>> _numbers(38.61, 22.94), _numbers(1077.2, 48000.1), _numbers(0.512, 0.5629)
+    ('38.6 -> 22.9', '1077 -> 48000', '0.5120 -> 0.5629')
+    """
+    size = abs(after - before)
+    if not 1e-6 < size < 1e15:
+        return f"{before:.6g} -> {after:.6g}"
+    digits = min(max(2 - math.floor(math.log10(size)), 0), 9)
+    return f"{before:.{digits}f} -> {after:.{digits}f}"
