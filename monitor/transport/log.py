@@ -1,0 +1,343 @@
+"""The embedded log: topics, partitions, offsets and group cursors in one SQLite file, for one machine.
+
+Kafka's semantics without a broker. Several processes may append, read and commit at once. What an append has
+returned for survives ``kill -9`` of any process (it is in the operating system's hands); a power failure may take
+the last moments' appends and commits, never the order or the rest (WAL, ``synchronous=NORMAL``: a sync per append
+would cost a disk's latency, and the copies are not the only trace of the traffic).
+
+Records that every group has committed go, except for the ``warmup`` newest of them. Records that a slow group still
+needs stay up to ``retain_bytes``; beyond it the fullest partition's oldest go, and are counted as ``dropped``: a
+forgotten consumer must neither fill the disk nor stop the traffic being watched. A reader who was behind goes on at
+the oldest record there is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from monitor.events import Checkpoint, Delivery, Partition, Record
+from monitor.transport.base import Block, Rejected
+from monitor.transport.log_file import OFFSET_BITS, LogError, connect, in_words
+from monitor.transport.murmur2 import partition_of
+
+__all__ = ["EmbeddedLog", "LogError", "PartitionStats"]
+
+ROW_BYTES = 32
+"""What a record is taken to cost beside its key, headers and value."""
+
+BLOCK_BYTES = 8 * 1024 * 1024
+"""A read stops after so much, so that large payloads do not multiply by the block size."""
+
+TRIM_ROWS = 4096
+"""Rows deleted in one transaction; appends from other processes get in between."""
+
+_READ = """SELECT id - ?1, timestamp, key, headers, value FROM records WHERE id >= ?2 AND id < ?3
+    AND position < (SELECT position FROM records WHERE id >= ?2 ORDER BY id LIMIT 1) + ?4 ORDER BY id"""
+
+_FREE = """SELECT p.first, min(p.next, min(c.offset)) - ? - p.first
+    FROM partitions p JOIN commits c ON c.partition = p.id WHERE p.id = ?"""
+
+
+class PartitionStats(NamedTuple):
+    """Offsets ``start`` to ``end`` (exclusive) are there and hold ``bytes``; ``dropped`` went for want of room."""
+
+    partition: Partition
+    start: int
+    end: int
+    bytes: int
+    dropped: int
+
+
+class EmbeddedLog:
+    """An append-only log in one file.
+
+    Parameters
+    ----------
+    path : the file; its directory must exist. SQLite puts ``-wal`` and ``-shm`` files beside it.
+    retain_bytes : bytes kept for slow groups, over all topics.
+    warmup : committed records kept a partition, for consumers to look back at after a restart.
+    create : make the file if there is none.
+
+    Raises
+    ------
+    LogError : the file is damaged, something else, of a newer format, or missing and not to be created.
+    Unavailable : (from every method) locked for long, disk full, read-only, no such directory.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> log = EmbeddedLog(Path(tempfile.mkdtemp()) / "log.db")
+    >>> log.append("payloads", [Record("income", {"ce_id": "1"}, b"{}", 0.0)])
+    >>> [(d.partition, d.offset, d.record.key) for d in log.read("payloads/0", 0)]
+    [('payloads/0', 0, 'income')]
+    >>> log.commit("workers", "payloads/0", Checkpoint(1)); log.committed("workers", "payloads/0")
+    Checkpoint(offset=1, state='')
+    >>> log.close()
+    """
+
+    def __init__(self, path: Path, *, retain_bytes: int = 1024**3, warmup: int = 10_000, create: bool = True) -> None:
+        self.path = Path(path)
+        self.retain_bytes = retain_bytes
+        self.warmup = warmup
+        self._db = connect(self.path, create=create)
+        self._lock = threading.Lock()
+        self._topics: dict[str, tuple[int, ...]] = {}
+        self._turn = count()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def topics(self) -> tuple[str, ...]:
+        return tuple(topic for (topic,) in self._query("SELECT DISTINCT topic FROM partitions ORDER BY topic"))
+
+    def create_topic(self, topic: str, partitions: int | None = None) -> tuple[Partition, ...]:
+        """The topic's partitions, made if it is new: ``partitions`` of them, or one.
+
+        Raises
+        ------
+        LogError : it was created with another number of partitions, which never changes (keys would move).
+        """
+        if "/" in topic or not topic:
+            raise LogError(f"{topic!r} is no topic name: it must not be empty or hold '/'")
+        ids = self._known(topic)
+        if not ids:
+            with self._writing() as db:
+                if not db.execute("SELECT 1 FROM partitions WHERE topic = ?", (topic,)).fetchone():
+                    rows = zip(repeat(topic), range(partitions or 1))
+                    db.executemany("INSERT INTO partitions (topic, number) VALUES (?, ?)", rows)
+            ids = self._known(topic)
+        if partitions is not None and len(ids) != partitions:
+            raise LogError(
+                f"topic {topic} of the log {self.path} has {len(ids)} partitions, not {partitions}: set "
+                f"transport.partitions to {len(ids)}, or move the log away to start a new one"
+            )
+        return tuple(f"{topic}/{number}" for number in range(len(ids)))
+
+    def append(self, topic: str, records: Sequence[Record]) -> None:
+        """Add the records in one transaction: all or none. A new topic gets one partition.
+
+        A key decides the partition as in Kafka; the keyless records of a call go to one partition, in turns.
+
+        Raises
+        ------
+        Rejected : a record's key or headers are no valid text.
+        """
+        if not records:
+            return
+        ids = self._known(topic)
+        if not ids:
+            self.create_topic(topic)
+            ids = self._known(topic)
+        groups = {0: records} if len(ids) == 1 else self._by_partition(records, len(ids))
+        with self._writing() as db:
+            for number, group in groups.items():
+                _insert(db, ids[number], group)
+            self._make_room(db)
+
+    def read(self, partition: Partition, offset: int, limit: int = 256) -> tuple[Delivery, ...]:
+        """Up to ``limit`` records from ``offset`` on, or from the oldest there is; empty at the end.
+
+        It may be fewer before the end, never none: a read stops at some 8 MiB.
+        """
+        base = self._id(partition) << OFFSET_BITS
+        low, last = base + offset, base + (1 << OFFSET_BITS)
+        rows = self._query(_READ, (base, low, min(low + limit, last), BLOCK_BYTES))
+        if not rows:
+            start = self.start_offset(partition)
+            return self.read(partition, start, limit) if start > offset else ()
+        offsets, timestamps, keys, headers, values = zip(*rows, strict=True)
+        records = map(Record, keys, map(orjson.loads, headers), values, timestamps)
+        return tuple(map(Delivery, repeat(partition), offsets, records))
+
+    def scan(self, topic: str, limit: int = 256) -> Iterator[Block]:
+        """Everything there is now, oldest first, in blocks, the partitions in turns; no group, no commit."""
+        ends = {stats.partition: stats.end for stats in self.stats(topic)}
+        positions = dict.fromkeys(ends, 0)
+        while positions:
+            for partition in tuple(positions):
+                end = ends[partition]
+                found = self.read(partition, positions[partition], limit)
+                block = tuple(delivery for delivery in found if delivery.offset < end)
+                if block:
+                    yield Block(partition, block, end)
+                    positions[partition] = block[-1].offset + 1
+                else:
+                    del positions[partition]
+
+    def start_offset(self, partition: Partition) -> int:
+        """Offset of the oldest record there is (or of the next one)."""
+        return int(self._query("SELECT first FROM partitions WHERE id = ?", (self._id(partition),))[0][0])
+
+    def end_offset(self, partition: Partition) -> int:
+        """Offset that the next record will get."""
+        return int(self._query("SELECT next FROM partitions WHERE id = ?", (self._id(partition),))[0][0])
+
+    def stats(self, topic: str) -> tuple[PartitionStats, ...]:
+        """Where each partition of the topic begins and ends, what it holds and what it lost."""
+        rows = self._query(
+            "SELECT number, first, next, position - freed, dropped FROM partitions WHERE topic = ? ORDER BY number",
+            (topic,),
+        )
+        return tuple(PartitionStats(f"{topic}/{number}", *rest) for number, *rest in rows)
+
+    def join(self, group: str, partition: Partition) -> None:
+        """Keep the partition's records for this group from now on, though it has committed nothing yet."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO commits SELECT id, ?, first, NULL FROM partitions WHERE id = ?",
+                (group, self._id(partition)),
+            )
+
+    def leave(self, group: str, topic: str) -> None:
+        """Forget the group: it holds back no records any more."""
+        with self._writing() as db:
+            db.execute(
+                "DELETE FROM commits WHERE consumers = ? AND partition IN (SELECT id FROM partitions WHERE topic = ?)",
+                (group, topic),
+            )
+
+    def commit(self, group: str, partition: Partition, checkpoint: Checkpoint) -> None:
+        """Note where the group resumes, and let go what no group needs."""
+        self.commit_all(group, {partition: checkpoint})
+
+    def commit_all(self, group: str, checkpoints: Mapping[Partition, Checkpoint]) -> None:
+        """:meth:`commit` of several partitions, all or none."""
+        rows = [(self._id(partition), group, *checkpoint) for partition, checkpoint in checkpoints.items()]
+        with self._writing() as db:
+            db.executemany("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", rows)
+        for row in rows:
+            while self._trim(row[0], TRIM_ROWS):
+                pass
+
+    def committed(self, group: str, partition: Partition) -> Checkpoint | None:
+        """The group's last commit, ``None`` if there was none."""
+        rows = self._query(
+            "SELECT offset, state FROM commits WHERE partition = ? AND consumers = ? AND state IS NOT NULL",
+            (self._id(partition), group),
+        )
+        return Checkpoint(*rows[0]) if rows else None
+
+    def trim(self) -> int:
+        """Let go what no group needs, now and in full (commits do it as they go). Returns the number of records."""
+        total = 0
+        for (identity,) in self._query("SELECT id FROM partitions"):
+            while went := self._trim(identity, TRIM_ROWS, least=1):
+                total += went
+        return total
+
+    def _trim(self, identity: int, rows: int, least: int = 1024) -> int:
+        """Delete up to ``rows`` committed records; nothing if there are fewer than ``least``: small bites cost more."""
+        _, free = self._query(_FREE, (self.warmup, identity))[0]
+        if free is None or free < least:
+            return 0
+        with self._writing() as db:  # another process may have trimmed, or a group joined, since
+            first, free = db.execute(_FREE, (self.warmup, identity)).fetchone()
+            went = min(free or 0, rows)
+            return _delete(db, identity, first, first + went) if went > 0 else 0
+
+    def _make_room(self, db: sqlite3.Connection) -> None:
+        """Drop the oldest records of the fullest partition while the log holds too much."""
+        (excess,) = db.execute("SELECT sum(position - freed) FROM partitions").fetchone()
+        excess -= self.retain_bytes
+        if excess <= 0:
+            return
+        excess += min(self.retain_bytes // 16, 1024 * 1024)  # and a little more, so as not to be here every time
+        while excess > 0:
+            fullest = "SELECT id, first, next, freed FROM partitions ORDER BY position - freed DESC LIMIT 1"
+            identity, first, end, freed = db.execute(fullest).fetchone()
+            if first == end:
+                return
+            cut = _cut(db, identity, first, end, freed + excess)
+            went = _delete(db, identity, first, min(cut, first + TRIM_ROWS))
+            db.execute("UPDATE partitions SET dropped = dropped + ? WHERE id = ?", (went, identity))
+            excess -= db.execute("SELECT freed FROM partitions WHERE id = ?", (identity,)).fetchone()[0] - freed
+
+    def _by_partition(self, records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:
+        groups: dict[int, list[Record]] = {}
+        keyless = next(self._turn) % partitions
+        for record in records:
+            number = keyless if record.key is None else partition_of(record.key, partitions)
+            groups.setdefault(number, []).append(record)
+        return groups
+
+    def _known(self, topic: str) -> tuple[int, ...]:
+        if topic not in self._topics:
+            rows = self._query("SELECT id FROM partitions WHERE topic = ? ORDER BY number", (topic,))
+            if not rows:
+                return ()
+            self._topics[topic] = tuple(identity for (identity,) in rows)
+        return self._topics[topic]
+
+    def _id(self, partition: Partition) -> int:
+        topic, _, number = partition.rpartition("/")
+        try:
+            return self._known(topic)[int(number)]
+        except (IndexError, ValueError):
+            raise LogError(f"the log {self.path} has no partition {partition}") from None
+
+    def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, in_words(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, in_words(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def _insert(db: sqlite3.Connection, identity: int, records: Sequence[Record]) -> None:
+    end, position = db.execute("SELECT next, position FROM partitions WHERE id = ?", (identity,)).fetchone()
+    row = (identity << OFFSET_BITS) + end
+    rows = []
+    try:
+        for key, headers, value, timestamp in records:
+            told = orjson.dumps(headers, default=dict)
+            rows.append((row, position, timestamp, key, told, value))
+            position += ROW_BYTES + len(told) + len(value or b"") + len(key or "")
+            row += 1
+        db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
+    except (UnicodeEncodeError, TypeError) as error:
+        raise Rejected(f"a record's key or headers are no valid text: {error}") from error
+    end = row - (identity << OFFSET_BITS)
+    db.execute("UPDATE partitions SET next = ?, position = ? WHERE id = ?", (end, position, identity))
+
+
+def _delete(db: sqlite3.Connection, identity: int, first: int, stop: int) -> int:
+    base = identity << OFFSET_BITS
+    db.execute("DELETE FROM records WHERE id >= ? AND id < ?", (base + first, base + stop))
+    db.execute(
+        "UPDATE partitions SET first = ?1, freed = coalesce((SELECT position FROM records WHERE id = ?2), position) "
+        "WHERE id = ?3",
+        (stop, base + stop, identity),
+    )
+    return stop - first
+
+
+def _cut(db: sqlite3.Connection, identity: int, first: int, end: int, position: int) -> int:
+    """The first offset at or behind the position: all before it may go. By bisection."""
+    base = identity << OFFSET_BITS
+    low, high = first + 1, end
+    while low < high:
+        middle = (low + high) // 2
+        (there,) = db.execute("SELECT position FROM records WHERE id = ?", (base + middle,)).fetchone()
+        if there < position:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,132 @@
+"""The SQLite file of the embedded log: opening, its tables, and SQLite's errors in words.
+
+One b-tree holds all records; its row id is the partition's id and the offset side by side, so that a partition's
+records lie in order and a range of offsets is a range of rows. ``position`` counts the partition's bytes up to the
+record: how much a range holds is one subtraction, whatever its length.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sinks.base import Unavailable
+
+APPLICATION_ID = 0x6F667061  # "ofpa"
+FORMAT = 1
+OFFSET_BITS = 48
+BUSY_SECONDS = 2.0
+"""How long another process may hold the write lock; it normally does for a millisecond."""
+
+_TABLES = (
+    """CREATE TABLE partitions (
+        id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
+        first INTEGER NOT NULL DEFAULT 0, next INTEGER NOT NULL DEFAULT 0,
+        freed INTEGER NOT NULL DEFAULT 0, position INTEGER NOT NULL DEFAULT 0,
+        dropped INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, number))""",
+    """CREATE TABLE records (
+        id INTEGER PRIMARY KEY, position INTEGER NOT NULL, timestamp REAL NOT NULL,
+        key TEXT, headers BLOB NOT NULL, value BLOB)""",
+    """CREATE TABLE commits (
+        partition INTEGER NOT NULL, consumers TEXT NOT NULL, offset INTEGER NOT NULL, state TEXT,
+        PRIMARY KEY (partition, consumers)) WITHOUT ROWID""",
+)
+
+
+class LogError(ValueError):
+    """The log cannot be used as asked, now or later; the message says why and what to do."""
+
+
+@contextmanager
+def in_words(path: Path) -> Iterator[None]:
+    """SQLite's errors as :class:`Unavailable`, where waiting may help, or :class:`LogError`."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:  # a mistake of ours, say a log used after close()
+        raise
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"the log {path} cannot be used now: {_explained(str(error))}") from error
+    except sqlite3.DatabaseError as error:
+        raise LogError(
+            f"the log {path} is damaged or no log ({error}); move it away and start again with a new one"
+        ) from error
+
+
+def _explained(message: str) -> str:
+    if "locked" in message:
+        return f"another process held its write lock for more than {BUSY_SECONDS:g} s ({message})"
+    if "full" in message:
+        return f"no space is left on its disk ({message})"
+    if "readonly" in message:
+        return f"the file or its directory is read-only for this user ({message})"
+    return message
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """An open log file.
+
+    Raises
+    ------
+    LogError : there is none and ``create`` is false; it is damaged, something else, or of a newer format.
+    Unavailable : it cannot be opened now: no such directory, no permission, locked, disk full.
+    """
+    if not path.exists() and not create:
+        raise LogError(f"there is no log at {path}")
+    if not path.parent.is_dir():
+        raise Unavailable(f"the log {path} cannot be opened: {path.parent} is no directory")
+    with in_words(path):
+        # One connection serves all threads of a process; EmbeddedLog lets in one at a time.
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    if not _is_log(db, path):
+        _use_wal(db)
+        db.execute("BEGIN IMMEDIATE")
+        if not _is_log(db, path):  # another process may have been quicker
+            for table in _TABLES:
+                db.execute(table)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("COMMIT")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA journal_size_limit = 67108864")
+
+
+def _is_log(db: sqlite3.Connection, path: Path) -> bool:
+    """False for an empty file."""
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if application == APPLICATION_ID:
+        if version > FORMAT:
+            raise LogError(
+                f"the log {path} has format {version}, this offpath reads up to {FORMAT}: "
+                "update offpath, or let it start a new log elsewhere (transport.path)"
+            )
+        return True
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise LogError(f"{path} is an SQLite file of something else; give the log another path (transport.path)")
+    return False
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Two processes that create the log at once collide here, and SQLite does not wait for this lock by itself."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
