@@ -27,6 +27,21 @@ from detectors.drift.grouped import Test
 from detectors.drift.judging import Fitted, Rule, judge
 
 
+def level_of(p_val: float | None, ert: float | None) -> float:
+    """The level of the test of one window; 0.05 if neither is given.
+
+    >>> level_of(None, 400)
+    0.0025
+    """
+    if p_val is not None and ert is not None:
+        raise DetectorError("give p_val or ert, not both: ert is 1 / p_val")
+    if p_val is not None and not 0.0 < p_val < 1.0:
+        raise DetectorError(f"p_val must be between 0 and 1, got {p_val!r}")
+    if ert is not None and not 1.0 < ert < math.inf:
+        raise DetectorError(f"ert must be a number of windows above 1, got {ert!r}")
+    return p_val or (1.0 / ert if ert else 0.05)
+
+
 class ColumnwiseDrift:
     """A test per column, and a verdict on all of them.
 
@@ -68,18 +83,12 @@ class ColumnwiseDrift:
         min_rows: int = 20,
         worst: int = 3,
     ) -> None:
-        if p_val is not None and ert is not None:
-            raise DetectorError("give p_val or ert, not both: ert is 1 / p_val")
-        if p_val is not None and not 0.0 < p_val < 1.0:
-            raise DetectorError(f"p_val must be between 0 and 1, got {p_val!r}")
-        if ert is not None and not 1.0 < ert < math.inf:
-            raise DetectorError(f"ert must be a number of windows above 1, got {ert!r}")
         if correction not in CORRECTIONS:
             raise DetectorError(f"correction must be one of {', '.join(CORRECTIONS)}, got {correction!r}")
         for name, value, least in (("min_rows", min_rows, 2), ("worst", worst, 0)):
             if not isinstance(value, int) or value < least:
                 raise DetectorError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        self.level = p_val or (1.0 / ert if ert else 0.05)
+        self.level = level_of(p_val, ert)
         self._params = {
             "p_val": None if ert else self.level,
             "ert": ert,
@@ -140,6 +149,11 @@ class ColumnwiseDrift:
         """
         fitted = self._need_fit()
         return judge(fitted, self._rule, as_rows(x, len(fitted.columns)))
+
+    @property
+    def columns(self) -> tuple[ColumnReference, ...]:
+        """What is kept of each column of the reference; empty before :meth:`fit`."""
+        return self._fitted.columns if self._fitted else ()
 
     def _need_fit(self) -> Fitted:
         if self._fitted is None:

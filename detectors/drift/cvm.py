@@ -105,6 +105,6 @@ def cramer_von_mises_sf(x: float) -> float:
     (0.05, True)
     """
     if x > _TAIL:
-        return 2.0 * math.exp(-0.5 * math.pi**2 * x) / (math.pi**1.5 * math.sqrt(x))
+        return 2.0 * math.exp(-0.5 * math.pi**2 * x) / (math.pow(math.pi, 1.5) * math.sqrt(x))
     y = _Y / x
     return max(0.0, 1.0 - float((_FACTORS * np.exp(-2.0 * y) * kve(0.25, y)).sum()) / math.sqrt(x))
