@@ -132,16 +132,21 @@ def parse_time(text: str) -> float:
     1.5
     """
     try:
-        if text[-1:] in "Zz":
-            text = text[:-1] + "+00:00"
-        if "." in text:
-            text = _FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), text, count=1)
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidEvent("invalid_time", f"the event's time {text!r} is no RFC 3339 time") from None
+        moment = _older_time(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()
+
+
+def _older_time(text: str) -> datetime:
+    """Python 3.10 takes neither ``Z`` nor other than three or six fraction digits."""
+    whole = text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text
+    try:
+        return datetime.fromisoformat(_FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), whole, count=1))
+    except ValueError:
+        raise InvalidEvent("invalid_time", f"the event's time {text!r} is no RFC 3339 time") from None
 
 
 def payload_event(delivery: Delivery) -> PayloadEvent:
@@ -174,17 +179,20 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
         time, derived = record.timestamp, (*derived, "time")
     path = get("ce_path", "")
     status = get("ce_status", "")
+    ce = "ce_type" in headers  # else Seldon's bare headers
     return PayloadEvent(
         event_id,
         get("ce_source", ""),
         kind,
         side,
         time,
-        _extension(headers, "namespace") or "default",
-        _extension(headers, "modelid") or _extension(headers, "inferenceservicename") or model_from_path(path),
-        _extension(headers, "endpoint"),
-        _extension(headers, "requestid") or event_id,
-        _extension(headers, "protocol"),
+        get("ce_namespace" if ce else "namespace") or "default",
+        get("ce_modelid" if ce else "modelid")
+        or get("ce_inferenceservicename" if ce else "inferenceservicename")
+        or model_from_path(path),
+        get("ce_endpoint" if ce else "endpoint", ""),
+        get("ce_requestid" if ce else "requestid") or event_id,
+        get("ce_protocol" if ce else "protocol", ""),
         get("content-type") or get("ce_datacontenttype", ""),
         get("ce_contentencoding", ""),
         path,
@@ -193,8 +201,3 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
         headers,
         derived,
     )
-
-
-def _extension(headers: Mapping[str, str], name: str) -> str:
-    """A CloudEvents extension, or Seldon's bare header of that name."""
-    return headers.get("ce_" + name) or headers.get(name, "")
