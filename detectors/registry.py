@@ -70,7 +70,12 @@ def create(detector_type: str, **params: Any) -> Detector:
     problems = _check_names(detector_type, cls, params)
     if problems:
         raise DetectorError("; ".join(problems))
-    made: Detector = cls(**params)
+    try:
+        made: Detector = cls(**params)
+    except DetectorError:
+        raise
+    except TypeError as error:
+        raise DetectorError(f"{detector_type}: a parameter has the wrong type: {error}") from error
     return made
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.base import Array, DetectorError
+from detectors.base import Array
 from detectors.outlier.coordinates import Coordinates, Reading
 from detectors.outlier.forest import Forest, average_path
-from detectors.outlier.judging import OutlierDetector, Scores
+from detectors.outlier.judging import OutlierDetector, Scores, check_whole
 
 
 class IForest(OutlierDetector):
@@ -63,10 +63,9 @@ class IForest(OutlierDetector):
         threshold: float | None = None,
         seed: int = 0,
     ) -> None:
-        if not 1 <= n_estimators <= 10_000:
-            raise DetectorError(f"n_estimators must be between 1 and 10000, got {n_estimators!r}")
-        if not 2 <= max_samples <= 4096:
-            raise DetectorError(f"max_samples must be between 2 and 4096, got {max_samples!r}")
+        check_whole("n_estimators", n_estimators, 1, 10_000)
+        check_whole("max_samples", max_samples, 2, 4096)
+        check_whole("seed", seed, 0, 2**63)
         super().__init__(share, threshold, n_estimators=n_estimators, max_samples=max_samples, seed=seed)
         self._forest: Forest | None = None
         self._low = self._high = np.empty(0)

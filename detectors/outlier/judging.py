@@ -55,8 +55,10 @@ class OutlierDetector(ABC):
     _block: int = 4096  # rows scored at once
 
     def __init__(self, share: float, threshold: float | None, **params: Any) -> None:
-        if not 0.0 <= share < 1.0:
+        if not isinstance(share, (int, float)) or not 0.0 <= share < 1.0:
             raise DetectorError(f"share must be at least 0 and below 1 (0.005 flags 1 clean row in 200), got {share!r}")
+        if threshold is not None and not (isinstance(threshold, (int, float)) and np.isfinite(threshold)):
+            raise DetectorError(f"threshold must be a finite number, or null to learn it from share, got {threshold!r}")
         self._params: dict[str, Any] = {**params, "share": share, "threshold": threshold}
         self._features: tuple[Feature, ...] = ()
         self._coordinates: Coordinates | None = None
@@ -79,7 +81,7 @@ class OutlierDetector(ABC):
         Parameters
         ----------
         x_ref : ``(n_ref, d)``, any numeric dtype; NaN is missing. Below ``1 / share`` rows the threshold is the
-            largest score of the reference.
+            largest score of the reference. Rows with infinities are left out of it, so that they stay strange.
         features : one per column; default: all numeric.
 
         Raises
@@ -181,6 +183,8 @@ class OutlierDetector(ABC):
 
     def _infer(self, rows: Array, coordinates: Coordinates) -> float:
         index = np.arange(0, len(rows), -(-len(rows) // _MOST_SCORED))
+        finite = index[~np.isinf(rows[np.ix_(index, np.flatnonzero(coordinates.used))]).any(axis=1)]
+        index = finite if finite.size else index
         blocks = (index[i : i + self._block] for i in range(0, len(index), self._block))
         scores = [self._score_reference(coordinates.read(rows[block]), block).instance for block in blocks]
         learnt = infer_threshold(np.concatenate(scores), self._params["share"])
@@ -218,6 +222,12 @@ class OutlierDetector(ABC):
                 )
             )
         return tuple(notes)
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raise :class:`DetectorError` unless ``value`` is a whole number in the range."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+        raise DetectorError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
 
 
 def _blocks(reading: Reading, size: int) -> Iterator[Reading]:

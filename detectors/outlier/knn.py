@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from detectors.base import Array, DetectorError
 from detectors.outlier.coordinates import Coordinates, Reading
-from detectors.outlier.judging import OutlierDetector, Scores
+from detectors.outlier.judging import OutlierDetector, Scores, check_whole
 
 METHODS = ("mean", "median", "largest")
 
@@ -65,12 +65,11 @@ class KNN(OutlierDetector):
         max_ref: int = 1000,
         seed: int = 0,
     ) -> None:
-        if k < 1:
-            raise DetectorError(f"k must be at least 1, got {k!r}")
+        check_whole("k", k, 1, 1000)
+        check_whole("max_ref", max_ref, k + 1, 100_000)
+        check_whole("seed", seed, 0, 2**63)
         if method not in METHODS:
             raise DetectorError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        if not k < max_ref <= 100_000:
-            raise DetectorError(f"max_ref must be above k ({k}) and at most 100000, got {max_ref!r}")
         super().__init__(share, threshold, k=k, method=method, max_ref=max_ref, seed=seed)
         self._scale = self._ref = self._ref_weight = self._embedded = self._square = np.empty(0)
         self._levelled = np.empty(0, dtype=np.bool_)

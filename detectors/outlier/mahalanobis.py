@@ -53,7 +53,7 @@ class Mahalanobis(OutlierDetector):
     detector_type = "Mahalanobis"
 
     def __init__(self, share: float = 0.005, threshold: float | None = None, shrinkage: float | None = None) -> None:
-        if shrinkage is not None and not 0.0 <= shrinkage <= 1.0:
+        if shrinkage is not None and not (isinstance(shrinkage, (int, float)) and 0.0 <= shrinkage <= 1.0):
             raise DetectorError(f"shrinkage must be between 0 and 1, got {shrinkage!r}")
         super().__init__(share, threshold, shrinkage=shrinkage)
         self._mean = np.empty(0)
