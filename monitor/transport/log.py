@@ -26,7 +26,7 @@ import orjson
 
 from monitor.events import Checkpoint, Delivery, Partition, Record
 from monitor.transport.base import Block, Rejected
-from monitor.transport.log_file import LogError, Statements, connect, in_words
+from monitor.transport.log_file import LogError, Statements, connect, execute, in_words
 from monitor.transport.murmur2 import partition_of
 
 __all__ = ["EmbeddedLog", "LogError", "PartitionStats"]
@@ -293,12 +293,12 @@ class EmbeddedLog:
 
     def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._lock, in_words(self.path):
-            return self._db.execute(sql, values).fetchall()
+            return execute(self._db, sql, values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, in_words(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+            execute(self._db, "BEGIN IMMEDIATE")
             try:
                 yield self._db
                 self._db.execute("COMMIT")
