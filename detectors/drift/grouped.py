@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Array, Histogram
-from detectors.drift.cells import CellColumns, fits_cells
+from detectors.drift.cells import CellColumns, Ints, fits_cells
 from detectors.drift.columns import ColumnReference, categorical_histogram, numeric_histogram
 
 Bools = npt.NDArray[np.bool_]
@@ -27,10 +27,13 @@ class Measured(NamedTuple):
 class Test(Protocol):
     """Tests the columns at ``positions``, in that order."""
 
-    positions: npt.NDArray[np.intp]
+    positions: Ints
 
     def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Any]:
-        """The measurements for all columns ``x`` of shape ``(d, n)``, and what histograms are made of."""
+        """The measurements for the rows ``x`` of shape ``(n, d)``, and what histograms are made of.
+
+        ``missing`` has the shape of ``x``, and is ``None`` if nothing is missing.
+        """
         ...
 
     def unseen(self, evidence: Any) -> Array | None: ...
@@ -38,6 +41,19 @@ class Test(Protocol):
     def histogram(self, evidence: Any, k: int) -> Histogram | None:
         """Of the ``k``-th of its columns."""
         ...
+
+
+T = TypeVar("T", bound=np.generic)
+
+
+def _order(positions: Ints, d: int) -> Ints | None:
+    """``None`` if all columns are taken as they stand."""
+    return None if positions.tolist() == list(range(d)) else positions
+
+
+def _by_column(x: npt.NDArray[T], order: Ints | None) -> npt.NDArray[T]:
+    """The columns of ``x`` of shape ``(n, d)`` as contiguous rows."""
+    return np.ascontiguousarray(x.T) if order is None else x.T.take(order, axis=0)
 
 
 OnCells = Callable[[Array], Measured]
@@ -58,7 +74,7 @@ class CellTest:
         self._split = len(numeric)
         self.positions = np.array(numeric + categorical, dtype=np.intp)
         self._columns = [columns[i] for i in self.positions]
-        self._in_order = self.positions.tolist() == list(range(len(columns)))
+        self._order = _order(self.positions, len(columns))
         self._cells = CellColumns(self._columns)
         self._boundary = int(self._cells.starts[self._split]) if categorical else self._cells.total
         self._on_numeric = on_numeric(CellColumns(self._columns[: self._split])) if numeric and on_numeric else None
@@ -66,9 +82,9 @@ class CellTest:
         self._on_categorical = on_categorical(CellColumns(rest)) if categorical and on_categorical else None
 
     def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Array]:
-        if not self._in_order:
-            x, missing = x[self.positions], missing if missing is None else missing[self.positions]
-        counts = self._cells.count(x, missing)
+        counts = self._cells.count(
+            _by_column(x, self._order), None if missing is None else _by_column(missing, self._order)
+        )
         found = []
         if self._on_numeric is not None:
             found.append(self._on_numeric(counts[: self._boundary]))
@@ -105,17 +121,17 @@ class SortedTest:
         chosen = [i for i, c in enumerate(columns) if c.feature.kind == "numeric" and not (cells and fits_cells(c))]
         self.positions = np.array(chosen, dtype=np.intp)
         self._columns = [columns[i] for i in chosen]
-        self._in_order = chosen == list(range(len(columns)))
+        self._order = _order(self.positions, len(columns))
         self._test = test(self._columns) if chosen else None
 
     def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, tuple[Array, Array]]:
         assert self._test is not None
-        if not self._in_order:
-            x, missing = x[self.positions], missing if missing is None else missing[self.positions]
+        x = _by_column(x, self._order)
         n = np.full(len(x), float(x.shape[1]))
         if missing is not None:
-            x = np.where(missing, np.inf, x)
-            n -= missing.sum(axis=1)
+            gone = _by_column(missing, self._order)
+            x = np.where(gone, np.inf, x)
+            n -= gone.sum(axis=1)
         x = np.sort(x, axis=1)
         return self._test(x, n), (x, n)
 

@@ -57,11 +57,11 @@ def _note(column: ColumnReference, min_rows: int) -> str:
 def judge(fitted: Fitted, rule: Rule, rows: Array) -> Verdict:
     """The verdict on ``rows`` of shape ``(n, d)``."""
     finite = np.isfinite(rows)
-    missing = None if finite.all() else np.ascontiguousarray(~finite.T)
-    gone: list[int] = [0] * len(fitted.columns) if missing is None else missing.sum(axis=1).tolist()
+    missing = None if finite.all() else ~finite
+    gone: list[int] = [0] * len(fitted.columns) if missing is None else missing.sum(axis=0).tolist()
     if len(rows) < rule.min_rows:
         return _too_few(fitted, rule, len(rows), gone)
-    return _Window(fitted, rule, np.ascontiguousarray(rows.T), missing, gone).verdict()
+    return _Window(fitted, rule, rows, missing, gone).verdict()
 
 
 def _too_few(fitted: Fitted, rule: Rule, n: int, gone: Sequence[int]) -> Verdict:
@@ -81,9 +81,9 @@ class _Window:
 
     def __init__(self, fitted: Fitted, rule: Rule, x: Array, missing: Bools | None, gone: list[int]) -> None:
         self.fitted, self.rule, self.x, self.missing, self.gone = fitted, rule, x, missing, gone
-        self.n = x.shape[1]
+        self.n, self.d = x.shape
         self.evidence: list[Any] = []
-        self.unseen = [0] * len(x)
+        self.unseen = [0] * self.d
         self.found = self._measure()
         self.tested = fitted.usable
         if missing is not None:
@@ -94,7 +94,7 @@ class _Window:
             self._count_missing_in()
 
     def _measure(self) -> Measured:
-        results = np.empty((4, len(self.x)))
+        results = np.empty((4, self.d))
         for test in self.fitted.tests:
             measured, evidence = test.measure(self.x, self.missing)
             results[:, test.positions] = measured
@@ -119,7 +119,7 @@ class _Window:
         threshold, smallest = correct(known, level, self.rule.correction) if known.size else (0.0, 1.0)
         alert = smallest <= level
         if not (alert or self.tested.any()):
-            features = self._features([None] * len(self.x), [None] * len(self.x), 0.0, {})
+            features = self._features([None] * self.d, [None] * self.d, 0.0, {})
             return Verdict("insufficient_data", self.n, features=features)
         p, effects = self.p.tolist(), np.where(self.tested, self.found.effect_size, np.nan).tolist()
         order = sorted(range(len(p)), key=lambda j: _rank(p[j], effects[j]))
@@ -181,7 +181,7 @@ class _Window:
         if self.missing_p.get(j, 1.0) <= threshold:
             reasons.append(missing_reason(column, self.gone[j], self.n, self.fitted.n_ref))
         if self.tested[j] and doubled * self.found.p_val[j] <= threshold:
-            x = self.x[j] if self.missing is None else self.x[j, ~self.missing[j]]
+            x = self.x[:, j] if self.missing is None else self.x[~self.missing[:, j], j]
             words = categorical_reason if column.feature.kind == "categorical" else numeric_reason
             reasons.append(words(column, x))
         return reasons

@@ -23,8 +23,8 @@ from detectors.base import Array
 
 _SMALL_N = 140
 _NODES = 400  # the summand vanishes smoothly at both ends, so that the trapezoid rule converges beyond all powers
-_HALVES = (np.arange(8) + 0.5) ** 2 * math.pi**2
-_WHOLES = np.arange(1, 8) ** 2 * math.pi**2
+_PI2 = math.pi**2
+_A0, _A1, _A2, _A3 = (_PI2 * (k + 0.5) ** 2 for k in range(4))
 
 
 def kolmogorov_sf(n: int, distance: Array) -> Array:
@@ -38,21 +38,19 @@ def kolmogorov_sf(n: int, distance: Array) -> Array:
     >>> kolmogorov_sf(100, np.array([0.0, 0.1, 0.2, 1.0])).round(6).tolist()
     [1.0, 0.252693, 0.000555, 0.0]
     """
-    d = np.asarray(distance, dtype=np.float64)
-    squared = n * d * d
-    tail = (squared >= (4.0 if n <= _SMALL_N else 2.2)) | (d >= 0.5)
-    p = np.ones(d.shape)
-    if tail.any():
-        p[tail] = np.minimum(2.0 * smirnov_sf(n, d[tail]), 1.0)
-    body = ~tail & (d * n > 0.5)
-    if n > _SMALL_N:
-        fine = body & (n * d**1.5 > 1.4)
-        if fine.any():
-            p[fine] = pelz_good_sf(n, d[fine])
-        body &= ~fine
-    for i in np.flatnonzero(body):
-        p[i] = 1.0 - durbin_cdf(n, float(d[i]))
-    return p
+    p, tail = [1.0] * len(distance), []
+    far = 4.0 if n <= _SMALL_N else 2.2
+    for i, d in enumerate(distance.tolist()):
+        if n * d * d >= far or d >= 0.5:
+            tail.append(i)
+        elif n > _SMALL_N and n * d**1.5 > 1.4:
+            p[i] = pelz_good_sf(n, d)
+        elif n * d > 0.5:
+            p[i] = 1.0 - durbin_cdf(n, d)
+    found = np.array(p)
+    if tail:
+        found[tail] = np.minimum(2.0 * smirnov_sf(n, distance[tail]), 1.0)
+    return found
 
 
 def smirnov_sf(n: int, distance: Array) -> Array:
@@ -78,31 +76,37 @@ def _binomial(n: int) -> tuple[Array, Array, float]:
     return j, gammaln(n + 1.0) - gammaln(j + 1.0) - gammaln(n - j + 1.0), float(j[1]) if n > 1 else 1.0
 
 
-def pelz_good_sf(n: int, distance: Array) -> Array:
-    """The expansion in ``1 / sqrt(n)`` to third order; for ``n > 140`` and ``n d^2 < 2.2``."""
-    z = math.sqrt(n) * distance
+def pelz_good_sf(n: int, d: float) -> float:
+    """The expansion in ``1 / sqrt(n)`` to third order; for ``n > 140`` and ``n d^2 < 2.2``.
+
+    >>> round(pelz_good_sf(1000, 0.03), 6)
+    0.32269
+    """
+    z = math.sqrt(n) * d
     z2 = z * z
     z4, z6 = z2 * z2, z2 * z2 * z2
-    decay = np.exp(np.outer(-0.5 / z2, _HALVES))
-    s0, s1, s2, s3 = (decay @ _POWERS).T
-    wholes = np.exp(np.outer(-0.5 / z2, _WHOLES))
-    w1, w2 = (wholes @ _WHOLE_POWERS).T
+    q = math.exp(-_PI2 / (8.0 * z2))
+    q4, q8 = q**4, q**8
+    # exp(-a / (2 z^2)) is q^1, q^9, q^25, ... for a = pi^2 (k + 1/2)^2, and q^4, q^16, ... for a = pi^2 k^2.
+    e0, e1, e2, e3 = q, q * q8, q * q8**3, q * q8**6
+    s0 = e0 + e1 + e2 + e3
+    s1 = _A0 * e0 + _A1 * e1 + _A2 * e2 + _A3 * e3
+    s2 = _A0**2 * e0 + _A1**2 * e1 + _A2**2 * e2 + _A3**2 * e3
+    s3 = _A0**3 * e0 + _A1**3 * e1 + _A2**3 * e2 + _A3**3 * e3
+    f1, f2, f3 = q4, q8 * q8, q8 * q8 * q8 * q8 * q4
+    w1 = _PI2 * (f1 + 4.0 * f2 + 9.0 * f3)
+    w2 = _PI2 * _PI2 * (f1 + 16.0 * f2 + 81.0 * f3)
     k0 = 2.0 * s0 / z
     k1 = (s1 - z2 * s0) / (3.0 * z4)
     k2 = ((6.0 * z6 + 2.0 * z4) * s0 + (2.0 * z4 - 5.0 * z2) * s1 + (1.0 - 2.0 * z2) * s2) / (36.0 * z6 * z)
     k2 -= w1 / (18.0 * z2 * z)
     k3 = (5.0 - 30.0 * z2) * s3 + (212.0 * z4 - 60.0 * z2) * s2 + (135.0 * z4 - 96.0 * z6) * s1
     k3 = (k3 - (30.0 * z6 + 90.0 * z4 * z4) * s0) / (3240.0 * z6 * z4) + (3.0 * z2 * w1 - w2) / (108.0 * z6)
-    series = k0 + k1 / math.sqrt(n) + k2 / n + k3 / n**1.5
-    p: Array = np.clip(1.0 - math.sqrt(math.pi / 2.0) * series, 0.0, 1.0)
-    return p
+    root = math.sqrt(n)
+    cdf = math.sqrt(0.5 * math.pi) * (k0 + (k1 + (k2 + k3 / root) / root) / root)
+    return min(max(1.0 - cdf, 0.0), 1.0)
 
 
-_POWERS = np.stack([np.ones(8), _HALVES, _HALVES**2, _HALVES**3], axis=1)
-_WHOLE_POWERS = np.stack([_WHOLES, _WHOLES**2], axis=1)
-
-
-@lru_cache(maxsize=4096)
 def durbin_cdf(n: int, distance: float) -> float:
     """``P(D_n < distance)`` exactly: ``n! / n^n`` times an element of the n-th power of a small matrix.
 
@@ -112,28 +116,30 @@ def durbin_cdf(n: int, distance: float) -> float:
     k = int(n * distance) + 1
     m = 2 * k - 1
     h = k - n * distance
-    lag = np.subtract.outer(np.arange(m), np.arange(m)) + 1
+    inverse_factorials, below = _durbin_frame(m)
     corner = h ** np.arange(1, m + 1)
-    H = (lag >= 0).astype(np.float64)
+    H = below.copy()
     H[:, 0] -= corner
     H[-1, :] -= corner[::-1]
     H[-1, 0] += max(2.0 * h - 1.0, 0.0) ** m
-    H *= np.where(lag > 0, np.exp(-gammaln(np.maximum(lag, 0) + 1.0)), lag >= 0)
-    value, log_scale = _power(H, n)
-    log_factor = math.lgamma(n + 1.0) - n * math.log(n)
-    return min(float(value[k - 1, k - 1]) * math.exp(log_factor + log_scale), 1.0)
+    H *= inverse_factorials
+    # A row of the n-th power, by squaring. Divided by e, the matrix keeps its powers in range: n! / n^n is about e^-n.
+    row = np.zeros(m)
+    row[k - 1] = 1.0
+    left = n
+    while True:
+        if left & 1:
+            row = row @ H
+        left >>= 1
+        if not left:
+            break
+        H = H @ H
+    return min(float(row[k - 1]) * math.exp(math.lgamma(n + 1.0) - n * math.log(n) + n), 1.0)
 
 
-def _power(base: Array, n: int) -> tuple[Array, float]:
-    """``base`` to the ``n``, as a matrix with largest element near 1 and the logarithm of its scale."""
-    result, log_result, log_base = np.eye(len(base)), 0.0, 0.0
-    while n:
-        if n & 1:
-            result = result @ base
-            largest = float(result.max())
-            result, log_result = result / largest, log_result + log_base + math.log(largest)
-        base = base @ base
-        largest = float(base.max())
-        base, log_base = base / largest, 2.0 * log_base + math.log(largest)
-        n >>= 1
-    return result, log_result
+@lru_cache(maxsize=64)
+def _durbin_frame(m: int) -> tuple[Array, Array]:
+    """``1 / (e (i - j + 1)!)``, and where it belongs."""
+    lag = np.subtract.outer(np.arange(m), np.arange(m)) + 1
+    inverse = np.exp(-1.0 - gammaln(np.maximum(lag, 0) + 1.0))
+    return inverse, (lag >= 0).astype(np.float64)

@@ -71,13 +71,13 @@ def _shares(before: float, after: float) -> str:
 
 
 def _numbers(before: float, after: float) -> str:
-    """With three digits of their difference.
+    """With two digits or more of their difference.
 
     >>> _numbers(38.61, 22.94), _numbers(1077.2, 48000.1), _numbers(0.512, 0.5629)
-    ('38.6 -> 22.9', '1077 -> 48000', '0.5120 -> 0.5629')
+    ('38.6 -> 22.9', '1077 -> 48000', '0.512 -> 0.563')
     """
     size = abs(after - before)
     if not 1e-6 < size < 1e15:
         return f"{before:.6g} -> {after:.6g}"
-    digits = min(max(2 - math.floor(math.log10(size)), 0), 9)
+    digits = 0 if size >= 100.0 else 1 if size >= 1.0 else 1 - math.floor(math.log10(size))
     return f"{before:.{digits}f} -> {after:.{digits}f}"
