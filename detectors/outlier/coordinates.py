@@ -33,7 +33,8 @@ BEYOND = 3.0
 """So much stranger than the rarest category is one that was never seen."""
 
 MAX_CODES = 100_000
-_HUGE = 1e150  # beyond it squares and differences overflow
+SMALLEST = 1e-140
+_HUGE = 1e140  # beyond it, and below the smallest, squares and quotients overflow
 _KNOTS = 33
 
 
@@ -102,8 +103,9 @@ class Coordinates:
         return Reading(values, z, missing, unseen if unseen.any() else None)
 
     def _finite(self, rows: Array) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+        flat = rows.ravel()
         with np.errstate(invalid="ignore", over="ignore"):
-            if abs(rows.sum()) < _HUGE:
+            if flat @ flat < _HUGE * _HUGE:  # false for NaN, too
                 return rows, None
         missing = np.isnan(rows)
         filled = np.clip(np.where(missing, self.fill, rows), -_HUGE, _HUGE)
@@ -159,6 +161,7 @@ def _numeric(known: Array) -> _Column:
     quarter, median, three = np.percentile(known, [25, 50, 75])
     unit = (three - quarter) / 1.349 or float(known.std())
     low, high = float(values[0]), float(values[-1])
+    unit = max(unit, SMALLEST)
     return _Column(float(median), low, high, unit, np.inf, False, True, values, scores)
 
 

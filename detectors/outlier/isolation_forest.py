@@ -53,7 +53,6 @@ class IForest(OutlierDetector):
     """
 
     detector_type = "IForest"
-    _block = 1024
 
     def __init__(
         self,
@@ -67,6 +66,7 @@ class IForest(OutlierDetector):
         check_whole("max_samples", max_samples, 2, 4096)
         check_whole("seed", seed, 0, 2**63)
         super().__init__(share, threshold, n_estimators=n_estimators, max_samples=max_samples, seed=seed)
+        self._block = max(16, 100_000 // n_estimators)
         self._forest: Forest | None = None
         self._low = self._high = np.empty(0)
         self._levelled = np.empty(0, dtype=np.bool_)

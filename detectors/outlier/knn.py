@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Array, DetectorError
-from detectors.outlier.coordinates import Coordinates, Reading
+from detectors.outlier.coordinates import SMALLEST, Coordinates, Reading
 from detectors.outlier.judging import OutlierDetector, Scores, check_whole
+
+Single = npt.NDArray[np.float32]
 
 METHODS = ("mean", "median", "largest")
 
@@ -71,9 +73,9 @@ class KNN(OutlierDetector):
         if method not in METHODS:
             raise DetectorError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         super().__init__(share, threshold, k=k, method=method, max_ref=max_ref, seed=seed)
-        self._scale = self._ref = self._ref_weight = self._embedded = self._square = np.empty(0)
+        self._scale = self._ref = self._ref_weight = self._embedded = self._square = self._levels = np.empty(0)
         self._levelled = np.empty(0, dtype=np.bool_)
-        self._chosen = np.empty(0, dtype=np.int64)
+        self._chosen = self._level_of = np.empty(0, dtype=np.int64)
 
     def _learn(self, coordinates: Coordinates, rows: Array) -> None:
         if len(rows) <= self._params["k"]:
@@ -82,7 +84,7 @@ class KNN(OutlierDetector):
         for j in np.flatnonzero(~coordinates.levelled & coordinates.used):
             column = rows[:, j]
             spread[j] = column[(column >= coordinates.low[j]) & (column <= coordinates.high[j])].std()
-        self._scale, self._levelled = 1.0 / spread, coordinates.levelled
+        self._scale, self._levelled = 1.0 / np.maximum(spread, SMALLEST), coordinates.levelled
         rng = np.random.default_rng(self._params["seed"])
         self._chosen = np.sort(rng.permutation(len(rows))[: self._params["max_ref"]])
         self._ref, self._ref_weight = self._place(coordinates.read(rows[self._chosen]))
@@ -95,8 +97,8 @@ class KNN(OutlierDetector):
     def _score_reference(self, reading: Reading, index: npt.NDArray[np.intp]) -> Scores:
         points, weight = self._place(reading)
         squared = self._squared(points, weight)
-        _, rows, kept = np.intersect1d(index, self._chosen, assume_unique=True, return_indices=True)
-        squared[rows, kept] = np.inf
+        own = np.flatnonzero(np.isin(index, self._chosen))
+        squared[own, np.searchsorted(self._chosen, index[own])] = np.inf
         return self._measure(points, weight, squared)
 
     def _place(self, reading: Reading) -> tuple[Array, Array]:
@@ -109,27 +111,32 @@ class KNN(OutlierDetector):
 
     def _prepare(self) -> None:
         """Categories of the kept rows as columns, so that one matrix product gives all distances."""
-        self._block = max(64, _CELLS // len(self._ref))
+        self._block = max(16, _CELLS // (len(self._ref) + 4 * self._params["k"] * self._ref.shape[1]))
+        levels = [np.unique(self._ref[:, j]) for j in np.flatnonzero(self._levelled)]
+        self._levels = np.concatenate([*levels, np.empty(0)])
+        self._level_of = np.repeat(np.flatnonzero(self._levelled), [len(found) for found in levels])
         self._embedded = self._embed(self._ref, self._ref_weight)
         self._square = (np.where(self._levelled, 0.0, self._ref) ** 2).sum(axis=1) + self._ref_weight.sum(axis=1)
 
     def _embed(self, points: Array, weight: Array) -> Array:
-        parts = [points[:, ~self._levelled]]
-        for j in np.flatnonzero(self._levelled):
-            levels = np.unique(self._ref[:, j])
-            parts.append((points[:, j, None] == levels) * np.sqrt(weight[:, j, None]))
-        return np.concatenate(parts, axis=1)
+        alike = points[:, self._level_of] == self._levels
+        return np.concatenate([points[:, ~self._levelled], alike * np.sqrt(weight[:, self._level_of])], axis=1)
 
-    def _squared(self, points: Array, weight: Array) -> Array:
-        """``(n, n_ref)`` squared distances, up to rounding and to an amount common to each row."""
-        squared = self._embed(points, weight) @ self._embedded.T
-        squared *= -2.0
-        squared += self._square
-        return np.asarray(squared)
+    def _squared(self, points: Array, weight: Array) -> Single:
+        """``(n, n_ref)`` squared distances, up to an amount common to each row.
 
-    def _measure(self, points: Array, weight: Array, squared: Array) -> Scores:
+        In single precision, so that equal distances stay equal whatever the rounding of the product, which depends on
+        the size of the batch; of equals, the first is taken.
+        """
+        embedded = self._embed(points, weight)
+        embedded *= -2.0
+        squared = np.empty((len(points), len(self._ref)), dtype=np.float32)
+        np.add(embedded @ self._embedded.T, self._square, out=squared, casting="same_kind")
+        return squared
+
+    def _measure(self, points: Array, weight: Array, squared: Single) -> Scores:
         nearest = _smallest(squared, self._params["k"])
-        # Again from the differences: exact where the product cancels, and the same in every batch.
+        # Again from the differences, exact where the product cancels.
         ref, ref_weight = self._ref[nearest], self._ref_weight[nearest]
         apart = points[:, None, :] - ref
         apart *= apart
@@ -159,7 +166,7 @@ class KNN(OutlierDetector):
         self._prepare()
 
 
-def _smallest(values: Array, k: int) -> npt.NDArray[np.intp]:
+def _smallest(values: Single, k: int) -> npt.NDArray[np.intp]:
     """``(n, k)`` columns of each row's ``k`` smallest values; ``values`` is used up."""
     if k > _FEW:
         return np.argpartition(values, k - 1, axis=1)[:, :k]
