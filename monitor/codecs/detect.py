@@ -1,0 +1,85 @@
+"""Which codec a payload needs, and the way from an event to its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monitor.codecs import seldon, v1, v2
+from monitor.codecs.base import Codec, Tensors
+from monitor.codecs.inflate import MAX_BYTES, inflate
+from monitor.codecs.values import parse
+from monitor.events import InvalidEvent, PayloadEvent
+
+CODECS: Mapping[str, Codec] = {"v1": v1.V1Codec(), "v2": v2.V2Codec(), "seldon": seldon.SeldonCodec()}
+
+_ALIASES = {
+    "tensorflow": "v1", "v1": "v1", "v2": "v2", "kfserving": "v2", "oip": "v2", "open-inference-protocol": "v2",
+    "seldon": "seldon",
+}  # fmt: skip
+
+REASONS = frozenset(
+    {
+        "bad_shape", "empty_body", "inflate_limit", "invalid_base64", "invalid_encoding", "invalid_json",
+        "not_numeric", "ragged", "too_large", "truncated", "unknown_datatype", "unknown_encoding",
+        "unknown_protocol", "unknown_tensor", "wrong_columns",
+    }
+)  # fmt: skip
+"""Every reason for which a payload is refused."""
+
+
+def decode(event: PayloadEvent, protocol: str = "auto", max_bytes: int = MAX_BYTES) -> Tensors:
+    """The event's tensors.
+
+    ``protocol`` of ``auto``: what the event says (its ``protocol``, its path), else what the body looks like.
+
+    Raises
+    ------
+    InvalidEvent : with one of :data:`REASONS`.
+    """
+    body = event.data
+    if event.headers.get("ce_truncated") == "true":
+        raise InvalidEvent("truncated", f"the sidecar cut the body at {len(body)} bytes (capture.max_body)")
+    if len(body) > max_bytes:
+        raise InvalidEvent("too_large", f"the body has {len(body)} bytes, at most {max_bytes} are decoded")
+    if event.content_encoding:
+        body = inflate(body, event.content_encoding, max_bytes)
+    name = protocol if protocol in CODECS else named(event)
+    if name:
+        return CODECS[name].decode(body, event.headers)
+    return sniff(body, event.headers)
+
+
+def named(event: PayloadEvent) -> str:
+    """The codec that the event itself names, or ``""``."""
+    if event.protocol:
+        return _ALIASES.get(event.protocol, "")
+    path = event.path
+    if not path:
+        return ""
+    if path.startswith("/v1/"):
+        return "v1"
+    if path.startswith("/v2/"):
+        return "v2"
+    return "seldon" if path.endswith(("/predictions", "/api/v1.0/explain")) else ""
+
+
+def sniff(body: bytes, headers: Mapping[str, str]) -> Tensors:
+    """Decode by what the body looks like: KServe's events carry no path."""
+    if b'"binary_data_size"' in body:
+        return CODECS["v2"].decode(body, headers)
+    message: Any = parse(body)
+    if isinstance(message, dict):
+        if isinstance(message.get("inputs"), list) and _tensors(message["inputs"]):
+            return v2.tensors(message)
+        if isinstance(message.get("outputs"), list) and _tensors(message["outputs"]):
+            return v2.tensors(message)
+        if any(key in message for key in ("instances", "predictions", "inputs", "outputs")):
+            return v1.tensors(message)
+        if any(key in message for key in ("data", "strData", "binData", "jsonData")):
+            return seldon.tensors(message)
+    raise InvalidEvent("unknown_protocol", "the body is of no known protocol: V1, V2 or a SeldonMessage")
+
+
+def _tensors(entries: list[Any]) -> bool:
+    return bool(entries) and isinstance(entries[0], dict) and "datatype" in entries[0]

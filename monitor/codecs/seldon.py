@@ -1,0 +1,103 @@
+"""SeldonMessage as JSON: ``data`` (ndarray, tensor, tftensor), ``strData``, ``binData``, ``jsonData``.
+
+Source: Seldon Core's prediction.proto and external API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from monitor.codecs.base import Tensor, Tensors
+from monitor.codecs.v2 import reshape
+from monitor.codecs.values import array, b64, parse_object
+from monitor.events import InvalidEvent
+
+_TF_TYPES: Mapping[Any, tuple[str, str]] = {
+    "DT_FLOAT": ("floatVal", "<f4"), "DT_DOUBLE": ("doubleVal", "<f8"), "DT_INT32": ("intVal", "<i4"),
+    "DT_INT64": ("int64Val", "<i8"), "DT_BOOL": ("boolVal", "?"), "DT_UINT8": ("intVal", "<u1"),
+    "DT_INT8": ("intVal", "<i1"), "DT_INT16": ("intVal", "<i2"), "DT_UINT16": ("intVal", "<u2"),
+}  # fmt: skip
+
+
+class SeldonCodec:
+    """One tensor, named after the form that it came in; ``names`` are its columns; ``meta`` is passed over.
+
+    >>> tensors = SeldonCodec().decode(b'{"data": {"names": ["a", "b"], "ndarray": [[1, 2]]}}', {})
+    >>> tensors["ndarray"].columns
+    ('a', 'b')
+    """
+
+    name = "seldon"
+
+    def decode(self, body: bytes, headers: Mapping[str, str]) -> Tensors:  # noqa: ARG002
+        return tensors(parse_object(body))
+
+    def encode(self, tensors: Tensors) -> bytes:
+        """The first tensor as ``data.ndarray``."""
+        tensor = next(iter(tensors.values()))
+        return orjson.dumps({"data": {"names": list(tensor.columns), "ndarray": tensor.data.tolist()}})
+
+
+def tensors(message: dict[str, Any]) -> Tensors:
+    """The tensors of a parsed SeldonMessage. Raises :class:`InvalidEvent`."""
+    data = message.get("data")
+    if isinstance(data, dict):
+        return _data(data)
+    if "strData" in message:
+        return {"strData": Tensor("strData", np.array([message["strData"]], dtype=object))}
+    if "binData" in message:
+        return {"binData": Tensor("binData", np.array([b64(message["binData"], "binData")], dtype=object))}
+    if "jsonData" in message:
+        value = message["jsonData"]
+        return {"jsonData": Tensor("jsonData", array(value if isinstance(value, list) else [value], "jsonData"))}
+    raise InvalidEvent("unknown_protocol", "a SeldonMessage has one of data, strData, binData, jsonData")
+
+
+def _data(data: dict[str, Any]) -> Tensors:
+    names = data.get("names") or ()
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise InvalidEvent("bad_shape", "data.names must be a list of strings")
+    if "ndarray" in data:
+        return _one("ndarray", array(data["ndarray"], "data.ndarray"), names)
+    if "tensor" in data:
+        tensor = data["tensor"]
+        if not isinstance(tensor, dict) or not isinstance(tensor.get("values"), list):
+            raise InvalidEvent("bad_shape", "data.tensor must have a shape and a list of values")
+        shape = tensor.get("shape")
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
+            raise InvalidEvent("bad_shape", f"data.tensor.shape must be a list of sizes, got {shape!r:.80}")
+        return _one("tensor", reshape(array(tensor["values"], "data.tensor"), shape, "data.tensor"), names)
+    if "tftensor" in data:
+        return _one("tftensor", _tftensor(data["tftensor"]), names)
+    raise InvalidEvent("unknown_protocol", "data has one of ndarray, tensor, tftensor")
+
+
+def _one(name: str, values: npt.NDArray[Any], names: Any) -> Tensors:
+    if values.ndim == 0:
+        raise InvalidEvent("bad_shape", f"data.{name} must be a list")
+    fits = values.ndim == 2 and len(names) == values.shape[1]
+    return {name: Tensor(name, values, tuple(names) if fits else ())}
+
+
+def _tftensor(tensor: Any) -> npt.NDArray[Any]:
+    """TensorProto in proto3 JSON: ``tensorContent`` in base64, or a list of values, one standing for all."""
+    if not isinstance(tensor, dict) or tensor.get("dtype") not in _TF_TYPES:
+        raise InvalidEvent("unknown_datatype", "data.tftensor must have a numeric dtype such as DT_DOUBLE")
+    field, code = _TF_TYPES[tensor["dtype"]]
+    try:
+        shape = [int(dim.get("size", 0)) for dim in (tensor.get("tensorShape") or {}).get("dim", [])]
+        if "tensorContent" in tensor:
+            values = np.frombuffer(b64(tensor["tensorContent"], "data.tftensor"), dtype=code)
+        else:
+            values = np.array([float(value) for value in tensor.get(field, [])])
+            wanted = int(np.prod(shape))
+            if len(values) == 1 and wanted <= 10_000_000:
+                values = np.full(wanted, values[0])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InvalidEvent("bad_shape", f"data.tftensor: {error}") from None
+    return reshape(values.astype(np.float64), shape, "data.tftensor")
