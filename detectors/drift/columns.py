@@ -51,12 +51,9 @@ class ColumnReference:
         return int(np.count_nonzero(self.counts)) + (self.unseen > 0) == 1
 
     @cached_property
-    def mean(self) -> float:
-        return float(self.values @ self.counts) / max(self.n, 1)
-
-    @cached_property
-    def std(self) -> float:
-        return float(np.sqrt(np.square(self.values - self.mean) @ self.counts / max(self.n, 1)))
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation."""
+        return moments(self.values, self.counts)
 
     @cached_property
     def cuts(self) -> npt.NDArray[np.intp]:
@@ -81,6 +78,20 @@ class ColumnReference:
     def bin_shares(self) -> tuple[float, ...]:
         """Numeric: share of the reference in each bin."""
         return tuple(np.diff(self.cumulative[[0, *self.cuts.tolist(), -1]]).tolist())
+
+
+def moments(values: Array, counts: npt.NDArray[np.int64] | None = None) -> tuple[float, float]:
+    """Mean and standard deviation of finite ``values``, each counted so often; 0 and 0 if there are none.
+
+    >>> moments(np.array([1e308, -1e308]))  # without overflow
+    (0.0, 1e+308)
+    """
+    if not len(values):
+        return 0.0, 0.0
+    scale = float(np.abs(values).max()) or 1.0
+    scaled = values / scale
+    mean = float(np.average(scaled, weights=counts))
+    return scale * mean, scale * float(np.sqrt(np.average(np.square(scaled - mean), weights=counts)))
 
 
 def _above(values: Array) -> float:

@@ -22,8 +22,11 @@ _FACTORS = np.exp(gammaln(_K + 0.5) - gammaln(0.5) - gammaln(_K + 1.0)) * np.sqr
 class CVMDrift(ColumnwiseDrift):
     """Two-sample Cramer-von Mises test on every column, corrected for their number.
 
-    Statistic and p-value are those of ``scipy.stats.cramervonmises_2samp(method="asymptotic")``, ties taking their mean
-    rank. The effect size is ``sqrt(3 (mean of (F - G)^2))`` over the pooled sample: 0 the same, about 1 disjoint.
+    The statistic is ``n n_ref / N^2`` times the sum of ``(F - G)^2`` over the pooled sample of ``N`` values. At tied
+    values the mean of the squares on both sides is taken, and mean and variance of the statistic follow from the tied
+    ranks; without ties, statistic and p-value are those of ``scipy.stats.cramervonmises_2samp(method="asymptotic")``.
+    (With ties scipy's rank formula sees drift between equal samples.) The effect size is the root mean square of
+    ``F - G`` over the pooled sample, times the root of 3: 0 the same, about 1 disjoint samples of equal size.
 
     See :class:`~detectors.drift.columnwise.ColumnwiseDrift` for parameters, missing values, and the verdict.
 
@@ -50,49 +53,59 @@ class CVMOnSorted:
 
     def __init__(self, columns: Sequence[ColumnReference]) -> None:
         self._columns = columns
-        self._below = [np.concatenate([[0], np.cumsum(column.counts)]).astype(np.float64) for column in columns]
-        self._ties = [_ties(column.counts) for column in columns]
 
     def __call__(self, x: Array, n: Array) -> Measured:
         """``x`` of shape ``(columns, rows)``, ascending; missing values are infinities at the end."""
         sizes = n.astype(np.intp).tolist()
-        found = [self._one(k, column[:size]) for k, (column, size) in enumerate(zip(x, sizes, strict=True))]
+        found = [_one(column, x[k, :size]) for k, (column, size) in enumerate(zip(self._columns, sizes, strict=True))]
         statistic, p, effect = np.array(found).T
         return Measured(statistic, p, effect, n)
 
-    def _one(self, k: int, x: Array) -> tuple[float, float, float]:
-        column, below = self._columns[k], self._below[k]
-        n_ref, n = column.n, len(x)
-        if not (n and n_ref):
-            return 0.0, 1.0, 0.0
-        first = np.flatnonzero(np.concatenate([[True], x[1:] != x[:-1]]))
-        distinct, counts = x[first], np.diff(first, append=n).astype(np.float64)
-        left = column.values.searchsorted(distinct)
-        same = np.append(column.values, np.nan)[left] == distinct
-        lower, upper = below[left], below[left + same]
-        started = np.concatenate([[0.0], np.cumsum(counts)])
-        # Mean rank of a group of ties minus mean rank within its own sample; the spread inside the group comes apart.
-        window = counts @ np.square(0.5 * (lower + upper)) + _ties(counts)
-        between = np.concatenate([lower, [float(n_ref)]]) - np.concatenate([[0.0], upper])
-        reference = (upper - lower) @ np.square(started[:-1] + 0.5 * counts) + between @ np.square(started)
-        u = n_ref * (reference + self._ties[k]) + n * window
-        product, total = float(n_ref) * n, n_ref + n
-        statistic = float(u) / (product * total) - (4.0 * product - 1.0) / (6.0 * total)
-        return statistic, _p(statistic, n_ref, n), math.sqrt(min(max(3.0 * statistic * total / product, 0.0), 1.0))
+
+def _one(column: ColumnReference, x: Array) -> tuple[float, float, float]:
+    """Statistic, p-value and effect size for ascending ``x``."""
+    n_ref, n = column.n, len(x)
+    if not (n and n_ref):
+        return 0.0, 1.0, 0.0
+    total, product = n_ref + n, float(n_ref) * n
+    points = np.concatenate([column.values, x])
+    sizes = np.concatenate([column.counts, np.full(n, -1)])
+    order = np.argsort(points, kind="stable")
+    points, sizes = points[order], sizes[order]
+    last = np.flatnonzero(np.append(points[1:] != points[:-1], True))
+    ref = np.cumsum(np.maximum(sizes, 0))[last]
+    pooled = np.cumsum(np.abs(sizes))[last]
+    # Half the ranks tied on either side of each step between distinct values; the last step is at 1, where F = G.
+    weights = 0.5 * (np.append(pooled[1:], total) - np.append(0, pooled[:-1])) / total
+    gap = ref / n_ref - (pooled - ref) / n
+    mean_square = float(weights @ np.square(gap))
+    statistic = product / total * mean_square
+    mean, variance = _moments(n_ref, n)
+    if len(last) < total:
+        H = pooled / total
+        mean = total / (total - 1.0) * float(weights @ (H * (1.0 - H)))
+        variance *= 45.0 * _variance(weights, H)
+    return statistic, _p(statistic, mean, variance), math.sqrt(min(3.0 * mean_square, 1.0))
 
 
-def _ties(counts: Array | np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
-    sizes = counts.astype(np.float64)
-    return float((sizes * (sizes * sizes - 1.0)).sum() / 12.0)
-
-
-def _p(statistic: float, n_ref: int, n: int) -> float:
-    """From the limiting distribution, after matching mean and variance of the statistic (Anderson 1962)."""
+def _moments(n_ref: int, n: int) -> tuple[float, float]:
+    """Mean and variance of the statistic without drift and ties (Anderson 1962)."""
     product, total = float(n_ref) * n, float(n_ref + n)
-    mean = (1.0 + 1.0 / total) / 6.0
     spread = (total + 1.0) * (4.0 * product * total - 3.0 * (n_ref**2 + n**2) - 2.0 * product)
-    spread /= 45.0 * total**2 * 4.0 * product
-    scaled = 1.0 / 6.0 + (statistic - mean) / math.sqrt(45.0 * spread)
+    return (1.0 + 1.0 / total) / 6.0, spread / (45.0 * total**2 * 4.0 * product)
+
+
+def _variance(weights: Array, H: Array) -> float:
+    """Variance of ``sum w B(H)^2`` for a Brownian bridge ``B``; 1/45 for equal weights on a fine grid."""
+    before, after = weights * H * H, weights * np.square(1.0 - H)
+    return 2.0 * float(before @ after + 2.0 * (np.cumsum(before)[:-1] @ after[1:]))
+
+
+def _p(statistic: float, mean: float, variance: float) -> float:
+    """From the limiting distribution (mean 1/6, variance 1/45), after matching mean and variance."""
+    if variance <= 0.0:  # a single value: no sample can differ from another
+        return 1.0
+    scaled = 1.0 / 6.0 + (statistic - mean) / math.sqrt(45.0 * variance)
     return 1.0 if scaled < 0.003 else cramer_von_mises_sf(scaled)
 
 

@@ -10,6 +10,8 @@ from detectors.base import Array
 from detectors.drift.cells import cell_of
 from detectors.drift.columns import ColumnReference
 
+_FAR = 1e4  # standard deviations; what lies beyond is equally far, and squares stay exact
+
 
 def encode(columns: Sequence[ColumnReference], rows: Array) -> Array:
     """``rows`` of shape ``(n, d)`` without missing values as coordinates of shape ``(n, e)``.
@@ -21,7 +23,9 @@ def encode(columns: Sequence[ColumnReference], rows: Array) -> Array:
     parts = []
     for column, x in zip(columns, rows.T, strict=True):
         if column.feature.kind == "numeric":
-            parts.append(((x - column.mean) / (column.std or 1.0))[:, None])
+            mean, std = column.moments
+            std = std or 1.0
+            parts.append(np.clip(x / std - mean / std, -_FAR, _FAR)[:, None])
         else:
             parts.append(np.eye(len(column.values) + 1)[cell_of(column, x)])
     return np.concatenate(parts, axis=1)

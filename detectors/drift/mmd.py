@@ -88,16 +88,22 @@ class MMDDrift:
     ) -> None:
         self.level = level_of(p_val, ert)
         needed = math.ceil(1.0 / self.level - 1e-9) - 1
-        if n_permutations is None:
-            n_permutations = max(199, 2 * needed + 1)
-        if n_permutations < needed:
-            raise DetectorError(f"n_permutations must be at least {needed} to reach the level {self.level:g}")
+        n_permutations = max(199, 2 * needed + 1) if n_permutations is None else n_permutations
+        if not isinstance(n_permutations, int) or n_permutations < needed:
+            raise DetectorError(
+                f"n_permutations must be a whole number of at least {needed} to reach the level {self.level:g}, "
+                f"got {n_permutations!r}"
+            )
         if bandwidth is not None and not 0.0 < bandwidth < math.inf:
             raise DetectorError(f"bandwidth must be a positive number, got {bandwidth!r}")
-        for name, value in (("max_ref", max_ref), ("max_rows", max_rows)):
-            if value < min_rows:
-                raise DetectorError(f"{name} must be at least min_rows ({min_rows}), got {value!r}")
         self._columnwise = TabularDrift(p_val=self.level, min_rows=min_rows, worst=worst)
+        for name, value in (("max_ref", max_ref), ("max_rows", max_rows)):
+            if not isinstance(value, int) or value < min_rows:
+                raise DetectorError(f"{name} must be a whole number of at least min_rows ({min_rows}), got {value!r}")
+        if not isinstance(seed, int) or seed < 0:
+            raise DetectorError(f"seed must be a whole number of at least 0, got {seed!r}")
+        if not isinstance(device, str):
+            raise DetectorError(f"device must be cpu, cuda or auto, got {device!r}")
         self._params = {
             "p_val": None if ert else self.level,
             "ert": ert,

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from detectors.base import Array, Reason
-from detectors.drift.columns import ColumnReference
+from detectors.drift.columns import ColumnReference, moments
 
 _CLEAR = 3.0  # standard errors from which a change of mean or scale is named as such
+_SAME_SCALE = 0.05  # a smaller relative change of scale explains nothing
 
 
 def missing_reason(column: ColumnReference, missing: int, rows: int, n_ref: int) -> Reason:
@@ -34,15 +35,14 @@ def categorical_reason(column: ColumnReference, x: Array) -> Reason:
 
 def numeric_reason(column: ColumnReference, x: Array) -> Reason:
     """The mean if it changed clearly, else the scale, else where the distributions are furthest apart."""
-    name, n_ref = column.feature.name, max(column.n, 1)
-    mean, std = float(x.mean()), float(x.std())
-    error = math.sqrt(column.std**2 / n_ref + std**2 / len(x))
-    if abs(mean - column.mean) > _CLEAR * error and mean != column.mean:
-        return Reason(name, "mean", column.mean, mean, f"{name}: mean {_numbers(column.mean, mean)}")
-    scaled = np.square(np.square((x - mean) / std) - 1.0).mean() if std > 0.0 else 0.0
-    if std != column.std and abs(std - column.std) > _CLEAR * std * 0.5 * math.sqrt(scaled / len(x)):
-        text = f"{name}: standard deviation {_numbers(column.std, std)}"
-        return Reason(name, "scale", column.std, std, text)
+    name, (mean_ref, std_ref), (mean, std) = column.feature.name, column.moments, moments(x)
+    error = math.hypot(std_ref / math.sqrt(column.n), std / math.sqrt(len(x)))
+    if abs(mean - mean_ref) > _CLEAR * error:
+        return Reason(name, "mean", mean_ref, mean, f"{name}: mean {_numbers(mean_ref, mean)}")
+    # The standard error of a standard deviation, from the fourth moment.
+    spread = float(np.square(np.square((x - mean) / std) - 1.0).mean()) if std > 0.0 else 0.0
+    if abs(std - std_ref) > max(_CLEAR * std * 0.5 * math.sqrt(spread / len(x)), _SAME_SCALE * std_ref):
+        return Reason(name, "scale", std_ref, std, f"{name}: standard deviation {_numbers(std_ref, std)}")
     return _widest_gap(column, x)
 
 
