@@ -18,13 +18,16 @@ METHODS = ("mean", "median", "largest")
 
 _FEW = 16  # up to so many neighbours, repeated minima are quicker than a partial sort
 _CELLS = 2_000_000  # of the matrix of distances
+_TAIL = 3.0
 _NEVER = -2.0  # stands for every category that the reference does not have
 
 
 class KNN(OutlierDetector):
     """Distance to the ``k`` nearest of at most ``max_ref`` reference rows.
 
-    Numeric columns are divided by their standard deviation in the reference. Two rows in different categories of a
+    Numeric columns are measured in standard deviations from the reference's median. Inside the reference's range,
+    from 3 on, distances grow by the logarithm, so that one heavy tail does not hide everything else; beyond the range
+    they are not shortened. Two rows in different categories of a
     column are ``sqrt((2 + s + s') / 2)`` apart there, where ``s = 2 log(p_max / p)`` of either category: 1 between
     common ones, more the rarer they are. ``feature_score`` splits the score by each column's part of the squared
     distances; it adds up to the score.
@@ -73,7 +76,9 @@ class KNN(OutlierDetector):
         if method not in METHODS:
             raise DetectorError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         super().__init__(share, threshold, k=k, method=method, max_ref=max_ref, seed=seed)
-        self._scale = self._ref = self._ref_weight = self._embedded = self._square = self._levels = np.empty(0)
+        empty: Array = np.empty((0, 0))
+        self._scale = self._centre = self._low = self._high = self._square = self._levels = empty
+        self._ref = self._ref_weight = self._embedded = empty
         self._levelled = np.empty(0, dtype=np.bool_)
         self._chosen = self._level_of = np.empty(0, dtype=np.int64)
 
@@ -85,6 +90,7 @@ class KNN(OutlierDetector):
             column = rows[:, j]
             spread[j] = column[(column >= coordinates.low[j]) & (column <= coordinates.high[j])].std()
         self._scale, self._levelled = 1.0 / np.maximum(spread, SMALLEST), coordinates.levelled
+        self._centre, self._low, self._high = coordinates.fill, coordinates.low, coordinates.high
         rng = np.random.default_rng(self._params["seed"])
         self._chosen = np.sort(rng.permutation(len(rows))[: self._params["max_ref"]])
         self._ref, self._ref_weight = self._place(coordinates.read(rows[self._chosen]))
@@ -106,8 +112,17 @@ class KNN(OutlierDetector):
         code = np.rint(reading.values)
         if reading.unseen is not None:
             code[reading.unseen] = _NEVER
-        points = np.where(self._levelled, code, reading.values * self._scale)
+        points = np.where(self._levelled, code, self._measured(reading.values))
         return points, np.where(self._levelled, (1.0 + reading.z**2) / 2.0, 0.0)
+
+    def _measured(self, values: Array) -> Array:
+        inside = np.minimum(np.maximum(values, self._low), self._high)
+        deviation = (inside - self._centre) * self._scale
+        excess = np.abs(deviation) - _TAIL
+        if (excess > 0.0).any():
+            shortened = np.copysign(_TAIL + np.log1p(np.maximum(excess, 0.0)), deviation)
+            deviation = np.where(excess > 0.0, shortened, deviation)
+        return np.asarray(deviation + (values - inside) * self._scale)
 
     def _prepare(self) -> None:
         """Categories of the kept rows as columns, so that one matrix product gives all distances."""
@@ -155,13 +170,17 @@ class KNN(OutlierDetector):
     def _to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {
             "scale": self._scale,
+            "centre": self._centre,
+            "low": self._low,
+            "high": self._high,
             "levelled": self._levelled,
             "ref": self._ref,
             "ref_weight": self._ref_weight,
         }
 
     def _from_arrays(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._scale, self._levelled = arrays["scale"], arrays["levelled"]
+        self._scale, self._levelled, self._centre = arrays["scale"], arrays["levelled"], arrays["centre"]
+        self._low, self._high = arrays["low"], arrays["high"]
         self._ref, self._ref_weight = arrays["ref"], arrays["ref_weight"]
         self._prepare()
 
