@@ -96,7 +96,7 @@ def load(path: Path) -> Detector:
         made: Detector = cls.from_parts(Parts(manifest["params"], manifest["state"], arrays, features))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ArtifactError(
-            f"{path} does not describe a {manifest['detector_type']}: {error!r}; fit it again"
+            f"{path} holds no complete {manifest['detector_type']} ({error!r}): fit it again"
         ) from error
     return made
 

@@ -144,7 +144,7 @@ class OutlierDetector(ABC):
     def to_parts(self) -> Parts:
         """Everything learnt; raises :class:`NotFittedError` before ``fit``."""
         coordinates = self._fitted()
-        state = {"threshold": self._threshold, "n_ref": self._n_ref}
+        state = {"threshold": self.threshold, "n_ref": self._n_ref}
         return Parts(self._params, state, {**coordinates.to_arrays(), **self._to_arrays()}, self._features)
 
     @classmethod

@@ -484,12 +484,14 @@ def test_the_threshold_flags_the_stated_share_of_the_reference(detector_type):
 
 
 @outlier_types
-def test_a_given_threshold_is_used(detector_type):
+def test_a_given_threshold_is_used_and_saved(detector_type, tmp_path):
     rows = rows_for(detector_type, N_REF, seed=0)
     detector = registry.create(detector_type, threshold=0.25).fit(rows, features_for(detector_type))
     verdict = detector.predict(rows[:N])
     assert verdict.threshold == 0.25
     assert verdict.is_outlier.tolist() == (verdict.instance_score > 0.25).tolist()
+    artifact.save(detector, tmp_path / "it")
+    assert answers(artifact.load(tmp_path / "it").predict(rows[:N])) == answers(verdict)
 
 
 @outlier_types
