@@ -1,0 +1,73 @@
+"""The command ``offpath``. A command's module is imported when it is called, and its heavy parts when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from types import ModuleType
+
+COMMANDS = ("demo", "capture", "worker", "ingest", "fit", "check", "replay", "schema")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the answer is the exit status: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.module.run(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("OFFPATH_DEBUG"):
+            raise
+        print(f"offpath {args.command}: {_in_words(error)}", file=sys.stderr)
+        return 2 if type(error).__name__ == "ConfigurationError" else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="offpath",
+        description="Watches models in production without touching their hot path.",
+        epilog="`offpath COMMAND --help` shows an example of each. OFFPATH_DEBUG=1 shows tracebacks.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = import_module(f"monitor.commands.{name}")
+        _add(commands, name, module)
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: ModuleType) -> None:
+    command = commands.add_parser(
+        name,
+        help=module.HELP,
+        description=module.HELP[:1].upper() + module.HELP[1:] + ".",
+        epilog=module.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(command)
+    command.set_defaults(module=module)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"offpath {version('offpath')}")
+        parser.exit()
+
+
+def _in_words(error: Exception) -> str:
+    """The error's own words if they are meant for people, else its type too."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    known = isinstance(error, (ValueError, OSError, RuntimeError)) and text
+    return text if known else f"{type(error).__name__}: {text} (OFFPATH_DEBUG=1 shows where)"

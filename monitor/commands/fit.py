@@ -1,0 +1,116 @@
+"""``offpath fit``: learn a detector from reference data and write it as an artefact."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detectors.base import Detector
+    from monitor.tables import Table
+
+HELP = "learn a detector from reference data"
+EXAMPLE = """examples:
+  offpath fit --type TabularDrift --reference train.csv --out artefacts/drift --param ert=10000
+  offpath fit --config offpath.yaml --monitor income-drift --reference train.parquet
+  offpath fit --config offpath.yaml --monitor income-drift --log captured.db"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to learn: a type, or a monitor of a configuration")
+    what.add_argument("--type", help="detector_type, for example TabularDrift or IForest")
+    what.add_argument("--config", type=Path, help="configuration that holds the monitor")
+    what.add_argument("--monitor", help="take type, parameters, columns and artefact directory from this monitor")
+    what.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the detector")
+    data = parser.add_argument_group("from which data")
+    origin = data.add_mutually_exclusive_group(required=True)
+    origin.add_argument("--reference", type=Path, help="CSV, Parquet or npz file")
+    origin.add_argument("--log", type=Path, help="a captured log; needs --config and --monitor")
+    data.add_argument("--columns", help="only these columns, separated by commas")
+    parser.add_argument("--out", type=Path, help="directory to write (default: the monitor's artifact)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    from detectors import artifact, registry
+
+    if bool(args.type) == bool(args.monitor):
+        raise ValueError("give either --type, or --config and --monitor")
+    if args.monitor and not args.config:
+        raise ValueError("--monitor needs --config, the file that holds it")
+    if args.log and not args.monitor:
+        raise ValueError("--log needs --config and --monitor: they say how to decode its events")
+    kind, params, out, table = _wanted(args)
+    problems = registry.check_params(kind, params)
+    if problems:
+        raise ValueError("; ".join(problems))
+    detector: Any = registry.create(kind, **params)
+    with _progress(f"fitting {kind} on {len(table.rows):,} rows", args.quiet):
+        detector.fit(table.rows, table.features)
+        artifact.save(detector, out)
+    _report(detector, table, out)
+    return 0
+
+
+def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table]:
+    from monitor import tables
+
+    given = dict(_parameter(text) for text in args.param)
+    columns = args.columns.split(",") if args.columns else None
+    if args.type:
+        if args.out is None:
+            raise ValueError("--out is needed: the directory to write")
+        return args.type, given, args.out, tables.read(args.reference, columns=columns)
+    from monitor import configuration, wiring
+
+    settings = configuration.load_unfitted(args.config)
+    monitor = next((monitor for monitor in settings.monitors if monitor.name == args.monitor), None)
+    if monitor is None:
+        known = [monitor.name for monitor in settings.monitors]
+        raise configuration.ConfigurationError([configuration.unknown_name("--monitor", args.monitor, known)])
+    out = args.out or (Path(monitor.detector.artifact) if monitor.detector.artifact else None)
+    if out is None:
+        raise ValueError(f"--out is needed: monitor {monitor.name} names no artifact directory")
+    model = next(model for model in settings.models if model.name == monitor.model)
+    if args.log:
+        with _progress(f"reading {args.log}", args.quiet):
+            table = wiring.captured_rows(settings, model, monitor, args.log)
+    else:
+        table = tables.read(args.reference, wiring.selected_features(model, monitor), columns)
+    return monitor.detector.type, {**monitor.detector.params, **given}, out, table
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--param {text}: write it as NAME=VALUE")
+    return name, yaml.safe_load(value)
+
+
+def _progress(text: str, quiet: bool) -> Any:
+    from contextlib import nullcontext
+
+    if quiet or not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    )
+    progress.add_task(text, total=None)
+    return progress
+
+
+def _report(detector: Detector, table: Table, out: Path) -> None:
+    meta = detector.meta
+    print(f"{meta.detector_type}: {len(table.rows):,} rows, {len(table.features)} columns -> {out}")
+    print(f"  columns   {', '.join(feature.name for feature in table.features)}")
+    verdict = detector.predict(table.rows[: max(meta.min_rows, min(len(table.rows), 1000))])
+    if verdict.threshold is not None:
+        print(f"  threshold {verdict.threshold:.6g}")
+    print(f"  minimum   {meta.min_rows} rows a window")

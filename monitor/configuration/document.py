@@ -1,0 +1,142 @@
+"""A YAML document as plain values, with the place of every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+import yaml
+
+from monitor.configuration.mistakes import ConfigurationError, Mistake
+
+Path = tuple["str | int", ...]
+"""Keys and indices from the top to a value."""
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 50
+
+
+class Place(NamedTuple):
+    """Where a value stands; ``origin`` is a file or an environment variable."""
+
+    origin: str
+    line: int
+    column: int
+
+
+class Document(NamedTuple):
+    """Values, their places, and what was wrong with the text itself."""
+
+    values: dict[str, Any]
+    places: dict[Path, Place]
+    mistakes: list[Mistake]
+
+
+def read(path: FilePath) -> Document:
+    """The document of a file.
+
+    Raises
+    ------
+    ConfigurationError : there is no such file, it is too large, no text, or no YAML.
+    """
+    origin = str(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError([Mistake(origin, 0, 0, "", None, f"cannot be read: {error.strerror}")]) from None
+    if len(content) > MAX_BYTES:
+        raise ConfigurationError([Mistake(origin, 0, 0, "", None, f"is larger than {MAX_BYTES} bytes")])
+    try:
+        return parse(content.decode(), origin)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError([Mistake(origin, 0, 0, "", None, f"is no UTF-8 text: {error.reason}")]) from None
+
+
+def parse(text: str, origin: str) -> Document:
+    """The document of a text. Raises :class:`ConfigurationError` if it is no YAML mapping."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigurationError([_syntax(error, origin)]) from None
+    except RecursionError:
+        raise ConfigurationError([Mistake(origin, 1, 1, "", None, "is nested too deeply")]) from None
+    document = Document({}, {(): Place(origin, 1, 1)}, [])
+    if node is None:
+        return document
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigurationError([Mistake(origin, 1, 1, "", None, "expected keys such as models: and monitors:")])
+    try:
+        document.values.update(_mapping(node, (), origin, document, frozenset()))
+    except yaml.YAMLError as error:
+        raise ConfigurationError([_syntax(error, origin)]) from None
+    return document
+
+
+def _syntax(error: yaml.YAMLError, origin: str) -> Mistake:
+    mark = getattr(error, "problem_mark", None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return Mistake(origin, line, column, "", None, f"is no valid YAML: {problem}")
+
+
+def _value(node: yaml.Node, path: Path, origin: str, document: Document, above: frozenset[int]) -> Any:
+    document.places[path] = Place(origin, node.start_mark.line + 1, node.start_mark.column + 1)
+    if id(node) in above or len(path) > MAX_DEPTH:  # an alias to something that holds it, or very deep
+        document.mistakes.append(_mistake(document, path, None, "is nested too deeply, or holds itself"))
+        return None
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, origin, document, above | {id(node)})
+    if isinstance(node, yaml.SequenceNode):
+        inner = above | {id(node)}
+        return [_value(item, (*path, i), origin, document, inner) for i, item in enumerate(node.value)]
+    try:
+        return _scalar(node)
+    except (yaml.YAMLError, ValueError) as error:
+        document.mistakes.append(_mistake(document, path, node.value, f"cannot be read: {error}".splitlines()[0]))
+        return None
+
+
+def _scalar(node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    finally:
+        loader.dispose()
+
+
+def _mapping(
+    node: yaml.MappingNode, path: Path, origin: str, document: Document, above: frozenset[int]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+        place = Place(origin, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        if key in values:
+            first = document.places[(*path, key)].line
+            document.mistakes.append(
+                Mistake(*place, spelled((*path, key)), None, f"is given twice; the first is in line {first}")
+            )
+            continue
+        values[key] = _value(value_node, (*path, key), origin, document, above)
+        document.places[(*path, key)] = place
+    return values
+
+
+def _mistake(document: Document, path: Path, value: Any, expected: str) -> Mistake:
+    return Mistake(*document.places[path], spelled(path), value, expected)
+
+
+def spelled(path: Path) -> str:
+    """``("monitors", 0, "window")`` as ``monitors[0].window``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def place_of(places: Mapping[Path, Place], path: Path) -> Place:
+    """The place of a value, or of the innermost value around it that is there."""
+    while path not in places:
+        path = path[:-1]
+    return places[path]

@@ -1,0 +1,56 @@
+"""What is wrong with a configuration, told so that it can be mended at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+
+class Mistake(NamedTuple):
+    """One mistake: where it is, what stands there, what was expected, and the nearest valid word.
+
+    ``origin`` is the file, or the environment variable, that it came from; ``line`` and ``column`` count from 1.
+    """
+
+    origin: str
+    line: int
+    column: int
+    path: str
+    value: Any
+    expected: str
+    nearest: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.origin}:{self.line}:{self.column}" if self.line else self.origin
+        hint = f'; did you mean "{self.nearest}"?' if self.nearest else ""
+        shown = "" if self.value is None else f" (got {_shown(self.value)})"
+        return f"{place}: {self.path or 'the file'}: {self.expected}{shown}{hint}"
+
+
+class ConfigurationError(ValueError):
+    """The configuration cannot be used; ``mistakes`` holds all that is wrong with it."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def nearest(word: Any, known: Iterable[str]) -> str:
+    """The known word that is most like it, or ``""``.
+
+    >>> nearest("windw", ["window", "detector"])
+    'window'
+    """
+    found = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return found[0] if found else ""
+
+
+def unknown_name(origin: str, name: str, known: Sequence[str]) -> Mistake:
+    """A name that is none of the known ones."""
+    return Mistake(origin, 0, 0, name, None, f"unknown; there are {', '.join(known) or 'none'}", nearest(name, known))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,66 @@
+"""The JSON Schema of the settings, and what it says about one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from monitor.settings import Settings
+
+
+@lru_cache(maxsize=1)
+def json_schema() -> Mapping[str, Any]:
+    """JSON Schema, draft 2020-12, of the configuration file."""
+    schema = Settings.model_json_schema()
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "offpath configuration"}
+    return {**schema, **head}
+
+
+def known_keys(path: tuple[int | str, ...], values: Any) -> list[str]:
+    """The keys that a section may have."""
+    return [key for schema in _schemas(path, values) for key in schema.get("properties", {})]
+
+
+def known_values(path: tuple[int | str, ...], values: Any) -> list[str]:
+    """The words that a value may be."""
+    words: list[str] = []
+    for schema in _schemas(path, values):
+        words += [str(word) for word in schema.get("enum", ())]
+        if "const" in schema:
+            words.append(str(schema["const"]))
+    return list(dict.fromkeys(words))
+
+
+def _schemas(path: tuple[int | str, ...], values: Any) -> list[Mapping[str, Any]]:
+    """The schemas that may hold at a place: of a union, those whose ``type`` is the value's, or else all."""
+    at = list(_plain(json_schema()))
+    for part in path:
+        inner: list[Mapping[str, Any]] = []
+        for schema in at:
+            below = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part)
+            if below is not None:
+                inner += _plain(below)
+        values = _step(values, part)
+        word = values.get("type") if isinstance(values, dict) else None
+        same = [s for s in inner if s.get("properties", {}).get("type", {}).get("const") == word]
+        at = same or inner
+    return at
+
+
+def _plain(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The schema without references and unions."""
+    if "$ref" in schema:
+        yield from _plain(json_schema()["$defs"][schema["$ref"].rsplit("/", 1)[1]])
+    elif "anyOf" in schema or "oneOf" in schema:
+        for member in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+            yield from _plain(member)
+    else:
+        yield schema
+
+
+def _step(values: Any, part: int | str) -> Any:
+    try:
+        return values[part]
+    except (KeyError, IndexError, TypeError):
+        return None
