@@ -155,13 +155,39 @@ class EmbeddedLog:
 
         It may be fewer before the end, never none: a read stops at some 8 MiB.
         """
-        rows = self._query(self._sql(partition).read, (offset, offset + limit, BLOCK_BYTES))
+        rows = self._rows(partition, offset, limit)
         if not rows:
-            start = self.start_offset(partition)
-            return self.read(partition, start, limit) if start > offset else ()
+            return ()
         offsets, timestamps, keys, headers, values = zip(*rows, strict=True)
-        records = map(_record, zip(keys, map(orjson.loads, headers), values, timestamps, strict=True))
+        if offsets[-1] - offsets[0] >= len(offsets):
+            raise self._damaged(partition, offsets[0])
+        try:
+            told = [orjson.loads(blob) for blob in headers]
+        except orjson.JSONDecodeError:
+            raise self._damaged(partition, offsets[0]) from None
+        records = map(_record, zip(keys, told, values, timestamps, strict=True))
         return tuple(map(_delivery, zip(repeat(partition), offsets, records, strict=False)))
+
+    def _rows(self, partition: Partition, offset: int, limit: int) -> list[tuple[Any, ...]]:
+        """The rows from the offset, or from the oldest there is. That they are missing is never taken for the end."""
+        sql = self._sql(partition)
+        again = False
+        while not (rows := self._query(sql.read, (offset, offset + limit, BLOCK_BYTES))):
+            ((first, end),) = self._query("SELECT first, next FROM partitions WHERE id = ?", (sql.identity,))
+            if end <= offset:
+                return []
+            if first <= offset and again:
+                raise self._damaged(partition, offset)
+            offset, again = max(offset, first), True  # trimmed, or appended, between the two queries
+        if rows[0][0] > offset and rows[0][0] > self.start_offset(partition):
+            raise self._damaged(partition, offset)
+        return rows
+
+    def _damaged(self, partition: Partition, offset: int) -> LogError:
+        return LogError(
+            f"the log {self.path} is damaged: records of {partition} are missing or unreadable from offset {offset} on; "
+            "move it away and start again with a new one"
+        )
 
     def scan(self, topic: str, limit: int = 256) -> Iterator[Block]:
         """Everything there is now, oldest first, in blocks, the partitions in turns; no group, no commit."""

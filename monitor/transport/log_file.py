@@ -67,11 +67,15 @@ def in_words(path: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError:  # a mistake of ours, say a log used after close()
         raise
     except sqlite3.OperationalError as error:
+        if "decode" in str(error):  # text that is no UTF-8 was never written by us
+            raise _damaged(path, error) from error
         raise Unavailable(f"the log {path} cannot be used now: {_explained(str(error))}") from error
     except sqlite3.DatabaseError as error:
-        raise LogError(
-            f"the log {path} is damaged or no log ({error}); move it away and start again with a new one"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> LogError:
+    return LogError(f"the log {path} is damaged or no log ({error}); move it away and start again with a new one")
 
 
 def _explained(message: str) -> str:
