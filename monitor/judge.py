@@ -80,7 +80,7 @@ class InstanceJudge(Judge):
 
     def __init__(self, spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> None:
         super().__init__(spec, partition, state, resume)
-        self.scores: list[Array] = []
+        self.scores: list[tuple[Array, float | None]] = []
         self._resume = _place(self.window.state())
         self._threshold: float | None = None
 
@@ -109,7 +109,7 @@ class InstanceJudge(Judge):
             return []
         assert verdict.instance_score is not None
         self._threshold = verdict.threshold
-        self.scores.append(verdict.instance_score)
+        self.scores.append((verdict.instance_score, verdict.threshold))
         return [(events, verdict)]
 
     def _sum_up(self, batch: Batch) -> Finding:

@@ -45,7 +45,7 @@ class Tally:
     invalid: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
-    scores: list[tuple[str, Array]] = field(default_factory=list)
+    scores: list[tuple[str, Array, float | None]] = field(default_factory=list)
     seconds: list[tuple[str, float]] = field(default_factory=list)
 
 
@@ -245,7 +245,7 @@ def _drain(spec: MonitorSpec, judge: Judge, outcome: Outcome) -> None:
         tally.late[spec.name] += judge.window.late
         judge.window.late = 0
     if isinstance(judge, InstanceJudge):
-        tally.scores.extend((spec.name, scores) for scores in judge.scores)
+        tally.scores.extend((spec.name, *scored) for scored in judge.scores)
         judge.scores.clear()
     for failure in judge.failures:
         tally.invalid["detector_failed"] += 1

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from detectors import artifact, registry
 from detectors.base import Array, Detector, DetectorError, Feature, Meta, Verdict, as_rows, default_features
 from monitor import tables
-from monitor.codecs.detect import decode
+from monitor.codecs.detect import REASONS, decode
 from monitor.columns import Columns
 from monitor.events import Finding
 from monitor.findings import MonitorSpec
@@ -44,6 +44,8 @@ from sinks.base import Publisher, Sink
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+    from sinks.prometheus import MonitorLabels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,7 +242,6 @@ def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, me
 
         return Store(Path(settings.path), keep=settings.keep)
     if isinstance(settings, PrometheusSink):
-        from sinks.prometheus import MonitorLabels
         from sinks.prometheus import PrometheusSink as Prometheus
 
         labels = [MonitorLabels(s.namespace, s.model, s.name, s.kind, tuple(f.name for f in s.features)) for s in specs]
@@ -253,6 +254,13 @@ def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, me
     from sinks.cloudevents import CloudEventsSink as CloudEvents
 
     return CloudEvents(_destination(settings, log), settings.source, only_alarms=settings.only_alarms)
+
+
+def monitor_labels(specs: Sequence[MonitorSpec]) -> list[MonitorLabels]:
+    """What the metrics of each monitor are called."""
+    from sinks.prometheus import MonitorLabels
+
+    return [MonitorLabels(s.namespace, s.model, s.name, s.kind, tuple(f.name for f in s.features)) for s in specs]
 
 
 def _destination(settings: CloudEventsSink, log: EmbeddedLog) -> Publisher:
@@ -273,7 +281,9 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     monitor.transport.base.Unavailable : the log or a sink cannot be opened.
     """
     from prometheus_client import CollectorRegistry
+
     from sinks.pipeline_metrics import PipelineMetrics
+    from sinks.prometheus import PrometheusSink as Prometheus
 
     specs = build_specs(settings)
     if any(_needs_torch(spec.detector) for spec in specs):
@@ -290,6 +300,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         )
         for sink in settings.sinks
     ]
+    scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
     transport = settings.transport
     source = EmbeddedSource(log, transport.topic, settings.worker.group)
     worker = Worker(
@@ -297,7 +308,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         build_pipeline(settings, specs),
         outlets,
         EmbeddedPublisher(log, transport.dead_letters),
-        PipelineMetrics(metrics, specs),
+        PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores),
         clock,
         parse_duration(settings.worker.commit_every),
     )

@@ -42,7 +42,8 @@ class Observer(Protocol):
 class Outlet(Protocol):
     """A sink and the monitors whose findings it takes."""
 
-    sink: Sink
+    @property
+    def sink(self) -> Sink: ...
 
     def takes(self, finding: Finding) -> bool: ...
 

@@ -1,0 +1,99 @@
+"""The worker's own numbers: events, what could not be used, lag, times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from sinks.prometheus import MonitorLabels, PrometheusSink
+
+SKIPPED = ("duplicate", "unknown_model", "empty", "error_status", "missing_id", "missing_time")
+"""Why an event led to nothing, or what it lacked, without anything being lost."""
+
+SIDES = ("request", "response", "feedback")
+
+
+class PipelineMetrics:
+    """Counts what a worker does; called once a block, not once an event.
+
+    ``reasons`` are those of dead letters, so that their series exist from the start; ``scores`` takes the instance
+    scores, if Prometheus is among the sinks.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        monitors: Sequence[MonitorLabels],
+        reasons: Iterable[str] = (),
+        scores: PrometheusSink | None = None,
+    ) -> None:
+        self._labels = {monitor.monitor: monitor[:3] for monitor in monitors}
+        self._scores = scores
+        names = ("namespace", "model", "monitor")
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"offpath_{name}", text, labels, registry=registry)
+
+        self._events = counter("events", "Payload events of configured models.", "namespace", "model", "side")
+        self._skipped = counter("skipped", "Events that led to nothing, or lacked something; nothing lost.", "reason")
+        self._dead = counter("dead_letters", "Events that could not be used, kept as dead letters.", "reason")
+        self._rows = counter("rows", "Rows that reached a monitor.", *names)
+        self._late = counter("late_rows", "Rows that came after their window was closed.", *names)
+        self._errors = counter("errors", "Failed attempts of a stage; they are tried again.", "stage")
+        self._lag = Gauge("offpath_lag_events", "Records not read yet.", ("partition",), registry=registry)
+        self._fill = Gauge("offpath_window_fill_ratio", "How full the open window is.", names, registry=registry)
+        self._commit = Gauge(
+            "offpath_last_commit_timestamp_seconds", "When the worker last committed; 0 before.", registry=registry
+        )
+        buckets = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+        self._seconds = Histogram(
+            "offpath_detect_seconds", "Time a detector took a call.", names, registry=registry, buckets=buckets
+        )
+        self._create(monitors, reasons)
+
+    def _create(self, monitors: Sequence[MonitorLabels], reasons: Iterable[str]) -> None:
+        for monitor in monitors:
+            for series in (self._rows, self._late, self._fill, self._seconds):
+                series.labels(*monitor[:3])
+            for side in SIDES:
+                self._events.labels(monitor.namespace, monitor.model, side)
+        for reason in SKIPPED:
+            self._skipped.labels(reason)
+        for reason in reasons:
+            self._dead.labels(reason)
+
+    def observe(self, tally: Any) -> None:
+        """Take a :class:`monitor.pipeline.Tally`."""
+        for (namespace, model, side), n in tally.events.items():
+            self._events.labels(namespace, model, side).inc(n)
+        for reason, n in tally.skipped.items():
+            if n:
+                self._skipped.labels(reason).inc(n)
+        for series, counts in ((self._rows, tally.rows), (self._late, tally.late)):
+            for monitor, n in counts.items():
+                series.labels(*self._labels[monitor]).inc(n)
+        for monitor, seconds in tally.seconds:
+            self._seconds.labels(*self._labels[monitor]).observe(seconds)
+        if self._scores is not None:
+            for monitor, scores, threshold in tally.scores:
+                self._scores.observe_scores(monitor, scores, threshold)
+
+    def fill(self, fill: Mapping[str, float]) -> None:
+        for monitor, value in fill.items():
+            self._fill.labels(*self._labels[monitor]).set(value)
+
+    def lag(self, partition: str, events: int) -> None:
+        self._lag.labels(partition).set(events)
+
+    def dead_letters(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            self._dead.labels(reason).inc()
+
+    def error(self, stage: str) -> None:
+        self._errors.labels(stage).inc()
+
+    def committed(self, now: float) -> None:
+        """``now`` is epoch seconds."""
+        self._commit.set(now)
