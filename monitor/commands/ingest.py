@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,21 +37,15 @@ def run(args: argparse.Namespace) -> int:
     import os
 
     from monitor import configuration
-    from monitor.transport.base import Unavailable
     from monitor.transport.embedded import open_log
-    from monitor.transport.log import LogError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = configuration.load(args.config)
+    log = open_log(settings.transport)
     try:
-        log = open_log(settings.transport)
-        try:
-            return _serve(settings, args.listen or settings.ingest.listen, log, os.environ.get(TOKEN))
-        finally:
-            log.close()
-    except (LogError, Unavailable, OSError) as error:
-        print(f"offpath ingest: {error}", file=sys.stderr)
-        return 1
+        return _serve(settings, args.listen or settings.ingest.listen, log, os.environ.get(TOKEN))
+    finally:
+        log.close()
 
 
 def _serve(settings: Settings, listen: str, log: EmbeddedLog, token: str | None) -> int:

@@ -185,8 +185,8 @@ class EmbeddedLog:
 
     def _damaged(self, partition: Partition, offset: int) -> LogError:
         return LogError(
-            f"the log {self.path} is damaged: records of {partition} are missing or unreadable from offset {offset} on; "
-            "move it away and start again with a new one"
+            f"the log {self.path} is damaged: records of {partition} are missing or unreadable "
+            f"from offset {offset} on; move it away and start again with a new one"
         )
 
     def scan(self, topic: str, limit: int = 256) -> Iterator[Block]:
