@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 import orjson
-from detectors.drift.tabular import TabularDrift
 
 from detectors import artifact
 from detectors.base import Feature, Verdict
+from detectors.drift.tabular import TabularDrift
 from monitor import wiring
 from monitor.events import Record, payload_event
 from monitor.settings import Settings
@@ -121,7 +121,7 @@ def record(i: int, rows: Sequence[Any]) -> Record:
 def floor(path: Path, events: int) -> None:
     """The least that reading these rows can cost."""
     connection = sqlite3.connect(path)
-    table = floor_table(connection)
+    table = floor_table()
     for start in range(0, events, 256):
         for headers, body in connection.execute(table, (start, start + 256)).fetchall():
             orjson.loads(headers)
@@ -129,7 +129,7 @@ def floor(path: Path, events: int) -> None:
     connection.close()
 
 
-def floor_table(connection: sqlite3.Connection) -> str:
+def floor_table() -> str:
     """The same records in a table of their own, made once."""
     return "SELECT headers, body FROM floor WHERE offset >= ? AND offset < ?"
 

@@ -153,7 +153,7 @@ def _matrix(path: Path, name: str, x: npt.NDArray[Any]) -> Mapping[str, Sequence
     if x.ndim < 2 or x.dtype.kind not in "fiub":
         raise TableError(f"{path}: array {name} must be numeric, of shape (n, d), got {x.dtype} {x.shape}")
     x = x.reshape(len(x), -1)
-    return {feature.name: x[:, i] for i, feature in enumerate(default_features(x.shape[1]))}
+    return {feature.name: x[:, i].tolist() for i, feature in enumerate(default_features(x.shape[1]))}
 
 
 def _parquet(path: Path) -> Mapping[str, Sequence[Any]]:

@@ -111,15 +111,16 @@ def _mapping(
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+        here = (*path, key)
         place = Place(origin, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
         if key in values:
-            first = document.places[(*path, key)].line
+            first = document.places[here].line
             document.mistakes.append(
-                Mistake(*place, spelled((*path, key)), None, f"is given twice; the first is in line {first}")
+                Mistake(*place, spelled(here), None, f"is given twice; the first is in line {first}")
             )
             continue
-        values[key] = _value(value_node, (*path, key), origin, document, above)
-        document.places[(*path, key)] = place
+        values[key] = _value(value_node, here, origin, document, above)
+        document.places[here] = place
     return values
 
 
