@@ -28,6 +28,7 @@ from monitor.events import Checkpoint, Delivery, Partition, Record
 from monitor.transport.base import Block, Rejected
 from monitor.transport.log_file import LogError, Statements, connect, execute, in_words
 from monitor.transport.murmur2 import partition_of
+from monitor.transport.retention import TRIM_ROWS, delete, make_room, releasable
 
 __all__ = ["EmbeddedLog", "LogError", "PartitionStats"]
 
@@ -37,19 +38,16 @@ ROW_BYTES = 32
 BLOCK_BYTES = 8 * 1024 * 1024
 """A read stops after so much, so that large payloads do not multiply by the block size."""
 
-TRIM_ROWS = 4096
-"""Rows deleted in one transaction; appends from other processes get in between."""
-
-_FREE = """SELECT p.first, min(p.next, min(c.offset)) - ? - p.first
-    FROM partitions p JOIN commits c ON c.partition = p.id WHERE p.id = ?"""
-
 # Named tuples from tuples without a Python call each: a third of the cost, in the loop that reads everything.
 _record: Callable[[Iterable[Any]], Record] = partial(tuple.__new__, Record)
 _delivery: Callable[[Iterable[Any]], Delivery] = partial(tuple.__new__, Delivery)
 
 
 class PartitionStats(NamedTuple):
-    """Offsets ``start`` to ``end`` (exclusive) are there and hold ``bytes``; ``dropped`` went for want of room."""
+    """Offsets ``start`` to ``end`` (exclusive) are there and hold ``bytes``.
+
+    ``dropped`` records went for want of room before every group had committed them.
+    """
 
     partition: Partition
     start: int
@@ -148,7 +146,7 @@ class EmbeddedLog:
         with self._writing() as db:
             for number, group in groups.items():
                 _insert(db, partitions[number], group)
-            self._make_room(db)
+            make_room(db, self.retain_bytes)
 
     def read(self, partition: Partition, offset: int, limit: int = 256) -> tuple[Delivery, ...]:
         """Up to ``limit`` records from ``offset`` on, or from the oldest there is; empty at the end.
@@ -267,31 +265,14 @@ class EmbeddedLog:
 
     def _trim(self, identity: int, rows: int, least: int = 1024) -> int:
         """Delete up to ``rows`` committed records; nothing if there are fewer than ``least``: small bites cost more."""
-        _, free = self._query(_FREE, (self.warmup, identity))[0]
-        if free is None or free < least:
+        with self._lock, in_words(self.path):
+            _, free = releasable(self._db, identity, self.warmup)
+        if free < least:
             return 0
         with self._writing() as db:  # another process may have trimmed, or a group joined, since
-            first, free = db.execute(_FREE, (self.warmup, identity)).fetchone()
-            went = min(free or 0, rows)
-            return _delete(db, Statements(identity), first, first + went) if went > 0 else 0
-
-    def _make_room(self, db: sqlite3.Connection) -> None:
-        """Drop the oldest records of the fullest partition while the log holds too much."""
-        (excess,) = db.execute("SELECT sum(position - freed) FROM partitions").fetchone()
-        excess -= self.retain_bytes
-        if excess <= 0:
-            return
-        excess += min(self.retain_bytes // 16, 1024 * 1024)  # and a little more, so as not to be here every time
-        while excess > 0:
-            fullest = "SELECT id, first, next, freed FROM partitions ORDER BY position - freed DESC LIMIT 1"
-            identity, first, end, freed = db.execute(fullest).fetchone()
-            if first == end:
-                return
-            sql = Statements(identity)
-            cut = _cut(db, sql, first, end, freed + excess)
-            went = _delete(db, sql, first, min(cut, first + TRIM_ROWS))
-            db.execute("UPDATE partitions SET dropped = dropped + ? WHERE id = ?", (went, identity))
-            excess -= db.execute("SELECT freed FROM partitions WHERE id = ?", (identity,)).fetchone()[0] - freed
+            first, free = releasable(db, identity, self.warmup)
+            went = min(free, rows)
+            return delete(db, Statements(identity), first, first + went) if went else 0
 
     def _by_partition(self, records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:
         groups: dict[int, list[Record]] = {}
@@ -347,26 +328,3 @@ def _insert(db: sqlite3.Connection, sql: Statements, records: Sequence[Record]) 
     except (UnicodeEncodeError, TypeError) as error:
         raise Rejected(f"a record's key or headers are no valid text: {error}") from error
     db.execute("UPDATE partitions SET next = ?, position = ? WHERE id = ?", (offset, position, sql.identity))
-
-
-def _delete(db: sqlite3.Connection, sql: Statements, first: int, stop: int) -> int:
-    db.execute(sql.delete, (first, stop))
-    there = db.execute(sql.position, (stop,)).fetchone()
-    db.execute(
-        "UPDATE partitions SET first = ?, freed = coalesce(?, position) WHERE id = ?",
-        (stop, there[0] if there else None, sql.identity),
-    )
-    return stop - first
-
-
-def _cut(db: sqlite3.Connection, sql: Statements, first: int, end: int, position: int) -> int:
-    """The first offset at or behind the position: all before it may go. By bisection."""
-    low, high = first + 1, end
-    while low < high:
-        middle = (low + high) // 2
-        (there,) = db.execute(sql.position, (middle,)).fetchone()
-        if there < position:
-            low = middle + 1
-        else:
-            high = middle
-    return low

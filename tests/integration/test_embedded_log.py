@@ -99,6 +99,18 @@ def test_bytes_are_bounded_the_oldest_go_and_are_counted(tmp_path: Path) -> None
     log.close()
 
 
+def test_what_was_committed_is_not_counted_as_dropped(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path / "log.db", retain_bytes=20_000)
+    for number in range(100):
+        log.append("t", [record(number, 1000)])
+        if number < 60:
+            log.commit("g", "t/0", Checkpoint(number + 1))
+    (stats,) = log.stats("t")
+    assert stats.start > 60
+    assert stats.dropped == stats.start - 60
+    log.close()
+
+
 def test_the_fullest_partition_gives_way(tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path / "log.db", retain_bytes=100_000)
     log.append("small", [record(number, 100) for number in range(10)])
