@@ -104,6 +104,14 @@ def numeric_histogram(column: ColumnReference, bin_counts: Array) -> Histogram:
     return Histogram(column.bin_shares, _shares(bin_counts), edges=column.edges)
 
 
+def sorted_histogram(column: ColumnReference, x: Array) -> Histogram | None:
+    """Of ascending present values ``x`` of shape ``(n,)``; ``None`` if the reference has none."""
+    if not column.n:
+        return None
+    places = x.searchsorted(column.values[column.cuts])
+    return numeric_histogram(column, np.diff(places, prepend=0, append=len(x)).astype(np.float64))
+
+
 def categorical_histogram(column: ColumnReference, counts: Array) -> Histogram:
     """``counts`` of the window by category, the last one being unseen values."""
     known, unseen = counts[:-1], counts[-1]

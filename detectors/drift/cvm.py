@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import gammaln, kve
 
-from detectors.base import Array
-from detectors.drift.columns import ColumnReference
+from detectors.base import Array, Histogram
+from detectors.drift.cells import Ints
+from detectors.drift.columns import ColumnReference, sorted_histogram
 from detectors.drift.columnwise import ColumnwiseDrift
-from detectors.drift.grouped import Measured, SortedTest, Test
+from detectors.drift.grouped import Bools, Measured, Test
 
 _TAIL = 5.0
 _K = np.arange(20.0)  # enough terms below the tail
@@ -45,21 +46,27 @@ class CVMDrift(ColumnwiseDrift):
     takes = "numeric"
 
     def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
-        return [SortedTest(columns, CVMOnSorted, cells=False)]
+        return [CVMTest(columns)]
 
 
-class CVMOnSorted:
-    """The statistic from sorted columns, one after the other."""
+class CVMTest:
+    """Tests all columns, one after the other: each is sorted together with its reference."""
 
     def __init__(self, columns: Sequence[ColumnReference]) -> None:
+        self.positions: Ints = np.arange(len(columns))
         self._columns = columns
 
-    def __call__(self, x: Array, n: Array) -> Measured:
-        """``x`` of shape ``(columns, rows)``, ascending; missing values are infinities at the end."""
-        sizes = n.astype(np.intp).tolist()
-        found = [_one(column, x[k, :size]) for k, (column, size) in enumerate(zip(self._columns, sizes, strict=True))]
+    def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, list[Array]]:
+        present = [np.sort(x[:, k] if missing is None else x[~missing[:, k], k]) for k in range(len(self._columns))]
+        found = [_one(column, values) for column, values in zip(self._columns, present, strict=True)]
         statistic, p, effect = np.array(found).T
-        return Measured(statistic, p, effect, n)
+        return Measured(statistic, p, effect, np.array([float(len(values)) for values in present])), present
+
+    def unseen(self, evidence: object) -> Array | None:  # noqa: ARG002 - numeric columns have no unseen values
+        return None
+
+    def histogram(self, evidence: list[Array], k: int) -> Histogram | None:
+        return sorted_histogram(self._columns[k], evidence[k])
 
 
 def _one(column: ColumnReference, x: Array) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Columns tested together: those counted in cells, and those sorted. Results come column by column."""
+"""Columns tested together, and those that are counted in cells. Results come column by column."""
 
 from __future__ import annotations
 
@@ -46,18 +46,17 @@ class Test(Protocol):
 T = TypeVar("T", bound=np.generic)
 
 
-def _order(positions: Ints, d: int) -> Ints | None:
+def order_of(positions: Ints, d: int) -> Ints | None:
     """``None`` if all columns are taken as they stand."""
     return None if positions.tolist() == list(range(d)) else positions
 
 
-def _by_column(x: npt.NDArray[T], order: Ints | None) -> npt.NDArray[T]:
+def by_column(x: npt.NDArray[T], order: Ints | None) -> npt.NDArray[T]:
     """The columns of ``x`` of shape ``(n, d)`` as contiguous rows."""
     return np.ascontiguousarray(x.T) if order is None else x.T.take(order, axis=0)
 
 
 OnCells = Callable[[Array], Measured]
-OnSorted = Callable[[Array, Array], Measured]
 
 
 class CellTest:
@@ -74,7 +73,7 @@ class CellTest:
         self._split = len(numeric)
         self.positions = np.array(numeric + categorical, dtype=np.intp)
         self._columns = [columns[i] for i in self.positions]
-        self._order = _order(self.positions, len(columns))
+        self._order = order_of(self.positions, len(columns))
         self._cells = CellColumns(self._columns)
         self._boundary = int(self._cells.starts[self._split]) if categorical else self._cells.total
         self._on_numeric = on_numeric(CellColumns(self._columns[: self._split])) if numeric and on_numeric else None
@@ -82,9 +81,10 @@ class CellTest:
         self._on_categorical = on_categorical(CellColumns(rest)) if categorical and on_categorical else None
 
     def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Array]:
-        counts = self._cells.count(
-            _by_column(x, self._order), None if missing is None else _by_column(missing, self._order)
-        )
+        if self._order is not None:
+            x = x.take(self._order, axis=1)
+            missing = None if missing is None else missing.take(self._order, axis=1)
+        counts = self._cells.count(x, missing)
         found = []
         if self._on_numeric is not None:
             found.append(self._on_numeric(counts[: self._boundary]))
@@ -106,42 +106,3 @@ class CellTest:
         if k >= self._split:
             return categorical_histogram(column, counts)
         return numeric_histogram(column, np.add.reduceat(counts, [0, *(2 * column.cuts + 1).tolist()]))
-
-
-class SortedTest:
-    """Numeric columns that are not counted in cells (or, with ``cells=False``, all numeric columns)."""
-
-    def __init__(
-        self,
-        columns: Sequence[ColumnReference],
-        test: Callable[[Sequence[ColumnReference]], OnSorted],
-        *,
-        cells: bool = True,
-    ) -> None:
-        chosen = [i for i, c in enumerate(columns) if c.feature.kind == "numeric" and not (cells and fits_cells(c))]
-        self.positions = np.array(chosen, dtype=np.intp)
-        self._columns = [columns[i] for i in chosen]
-        self._order = _order(self.positions, len(columns))
-        self._test = test(self._columns) if chosen else None
-
-    def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, tuple[Array, Array]]:
-        assert self._test is not None
-        x = _by_column(x, self._order)
-        n = np.full(len(x), float(x.shape[1]))
-        if missing is not None:
-            gone = _by_column(missing, self._order)
-            x = np.where(gone, np.inf, x)
-            n -= gone.sum(axis=1)
-        x = np.sort(x, axis=1)
-        return self._test(x, n), (x, n)
-
-    def unseen(self, evidence: Any) -> Array | None:  # noqa: ARG002 - numeric columns have no unseen values
-        return None
-
-    def histogram(self, evidence: tuple[Array, Array], k: int) -> Histogram | None:
-        column, (x, n) = self._columns[k], evidence
-        if not column.n:
-            return None
-        size = int(n[k])
-        places = x[k, :size].searchsorted(column.values[column.cuts])
-        return numeric_histogram(column, np.diff(places, prepend=0, append=size).astype(np.float64))

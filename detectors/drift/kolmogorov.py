@@ -3,8 +3,8 @@
 Three formulas, each where it is exact or better than 1e-9, chosen as in Simard & L'Ecuyer (2011):
 
 - far tail: twice the one-sided probability of Smirnov (1944), a finite sum;
-- small ``n``, or very small distances: the matrix power of Durbin (1973) as in Marsaglia, Tsang & Wang (2003);
-- else: the expansion of Pelz & Good (1976).
+- ``n`` up to 140: the matrix power of Durbin (1973) as in Marsaglia, Tsang & Wang (2003);
+- else: the expansion of Pelz & Good (1976); at very small distances with a correction taken from the matrix power.
 
 References
 ----------
@@ -23,8 +23,23 @@ from detectors.base import Array
 
 _SMALL_N = 140
 _NODES = 400  # the summand vanishes smoothly at both ends, so that the trapezoid rule converges beyond all powers
+_LOW_Z = 0.22  # below, the probability is 1 within 1e-9 by any formula
+_INTERPOLATED, _TERMS = 300, 12
 _PI2 = math.pi**2
 _A0, _A1, _A2, _A3 = (_PI2 * (k + 0.5) ** 2 for k in range(4))
+
+
+def ks_p(distance: Array, n: Array, n_ref: Array) -> Array:
+    """p-values of distances ``(k,)`` between samples of sizes ``n`` and ``n_ref``; 1 where a sample is empty."""
+    sizes = np.maximum(np.rint(n * n_ref / np.maximum(n + n_ref, 1.0)), 1.0)
+    first = int(sizes[0])
+    if (sizes == first).all():
+        return kolmogorov_sf(first, distance)
+    p = np.ones(distance.shape)
+    for size in np.unique(sizes):
+        at = sizes == size
+        p[at] = kolmogorov_sf(int(size), distance[at])
+    return p
 
 
 def kolmogorov_sf(n: int, distance: Array) -> Array:
@@ -43,9 +58,9 @@ def kolmogorov_sf(n: int, distance: Array) -> Array:
     for i, d in enumerate(distance.tolist()):
         if n * d * d >= far or d >= 0.5:
             tail.append(i)
-        elif n > _SMALL_N and n * d**1.5 > 1.4:
-            p[i] = pelz_good_sf(n, d)
-        elif n * d > 0.5:
+        elif n > _SMALL_N and n * d * d > 0.02:
+            p[i] = pelz_good_sf(n, d) if d > _near_zero(n) else _near_zero_sf(n, d)
+        elif n <= _SMALL_N and n * d > 0.5:
             p[i] = 1.0 - durbin_cdf(n, d)
     found = np.array(p)
     if tail:
@@ -105,6 +120,42 @@ def pelz_good_sf(n: int, d: float) -> float:
     root = math.sqrt(n)
     cdf = math.sqrt(0.5 * math.pi) * (k0 + (k1 + (k2 + k3 / root) / root) / root)
     return min(max(1.0 - cdf, 0.0), 1.0)
+
+
+def _near_zero_sf(n: int, d: float) -> float:
+    """Where the expansion is off by more than 1e-9: exact, or for larger ``n`` the expansion, corrected."""
+    z = math.sqrt(n) * d
+    if z <= _LOW_Z:
+        return pelz_good_sf(n, d)
+    if n < _INTERPOLATED:
+        return 1.0 - durbin_cdf(n, d)
+    low, high, series = _correction(n)
+    x = (2.0 * z - low - high) / (high - low)
+    b1 = b2 = 0.0
+    for coefficient in series:  # Clenshaw's recurrence
+        b1, b2 = 2.0 * x * b1 - b2 + coefficient, b1
+    return pelz_good_sf(n, d) - (b1 - x * b2)
+
+
+@lru_cache(maxsize=256)
+def _correction(n: int) -> tuple[float, float, list[float]]:
+    """A range of ``sqrt(n) d``, and Chebyshev coefficients over it, highest first, of exact minus expanded probability.
+
+    The difference is below 1e-6 and smooth, so that few exact values give it within 1e-9.
+    """
+    low, high = _LOW_Z, math.sqrt(n) * _near_zero(n)
+    angles = math.pi * (np.arange(_TERMS) + 0.5) / _TERMS
+    distances = (0.5 * (low + high) + 0.5 * (high - low) * np.cos(angles)) / math.sqrt(n)
+    differences = [durbin_cdf(n, d) - 1.0 + pelz_good_sf(n, d) for d in distances.tolist()]
+    coefficients: Array = 2.0 / _TERMS * (np.cos(np.outer(np.arange(_TERMS), angles)) @ differences)
+    coefficients[0] *= 0.5
+    return low, high, [float(c) for c in coefficients[::-1]]
+
+
+@lru_cache(maxsize=256)
+def _near_zero(n: int) -> float:
+    """Below this distance the expansion is not exact enough (Simard & L'Ecuyer: ``n d^(3/2) < 1.4``)."""
+    return float((1.4 / n) ** (2.0 / 3.0))
 
 
 def durbin_cdf(n: int, distance: float) -> float:

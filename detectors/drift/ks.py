@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from detectors.base import Array
 from detectors.drift.cells import CellColumns
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
-from detectors.drift.grouped import CellTest, Measured, SortedTest, Test
-from detectors.drift.kolmogorov import kolmogorov_sf
-
-Bools = npt.NDArray[np.bool_]
+from detectors.drift.grid import KSOnGrid
+from detectors.drift.grouped import CellTest, Measured, Test
+from detectors.drift.kolmogorov import ks_p
 
 
 class KSDrift(ColumnwiseDrift):
@@ -43,7 +41,7 @@ class KSDrift(ColumnwiseDrift):
     takes = "numeric"
 
     def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
-        return [CellTest(columns, on_numeric=KSOnCells), SortedTest(columns, KSOnSorted)]
+        return [CellTest(columns, on_numeric=KSOnCells), KSOnGrid(columns)]
 
 
 class KSOnCells:
@@ -67,45 +65,3 @@ class KSOnCells:
         gap = np.abs(share - self._reference)
         distance = np.maximum.reduceat(gap, self._bounds)[::2]
         return Measured(distance, ks_p(distance, n, self._n_ref), distance, n)
-
-
-class KSOnSorted:
-    """The statistic from sorted columns with many distinct values."""
-
-    def __init__(self, columns: Sequence[ColumnReference]) -> None:
-        self._values = [column.values for column in columns]
-        sizes = np.array([len(values) + 1 for values in self._values])
-        self._first = (np.cumsum(sizes) - sizes)[:, None]
-        self._flat = np.concatenate([np.append(values, np.nan) for values in self._values])
-        self._cumulative = np.concatenate([column.cumulative for column in columns])
-        self._n_ref = np.array([column.n for column in columns], dtype=np.float64)
-
-    def __call__(self, x: Array, n: Array) -> Measured:
-        """``x`` of shape ``(columns, rows)``, ascending; missing values are infinities at the end."""
-        rows = x.shape[1]
-        place = np.empty(x.shape, dtype=np.intp)
-        for values, column, out in zip(self._values, x, place, strict=True):
-            out[:] = values.searchsorted(column)
-        place += self._first
-        hit = self._flat.take(place) == x
-        rank = np.arange(rows + 1) / np.maximum(n, 1.0)[:, None]
-        if n.min() < rows:
-            np.minimum(rank, 1.0, out=rank)
-        left = self._cumulative.take(place)
-        right = self._cumulative.take(place + hit) if hit.any() else left
-        above = (rank[:, 1:] - right).max(axis=1)
-        distance = np.maximum(np.maximum(above, (left - rank[:, :-1]).max(axis=1)), 0.0)
-        return Measured(distance, ks_p(distance, n, self._n_ref), distance, n)
-
-
-def ks_p(distance: Array, n: Array, n_ref: Array) -> Array:
-    """p-values of distances ``(k,)`` between samples of sizes ``n`` and ``n_ref``; 1 where a sample is empty."""
-    sizes = np.maximum(np.rint(n * n_ref / np.maximum(n + n_ref, 1.0)), 1.0)
-    first = int(sizes[0])
-    if (sizes == first).all():
-        return kolmogorov_sf(first, distance)
-    p = np.ones(distance.shape)
-    for size in np.unique(sizes):
-        at = sizes == size
-        p[at] = kolmogorov_sf(int(size), distance[at])
-    return p

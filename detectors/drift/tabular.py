@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from detectors.drift.chisquare import ChiSquareOnCells
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
-from detectors.drift.grouped import CellTest, SortedTest, Test
-from detectors.drift.ks import KSOnCells, KSOnSorted
+from detectors.drift.grid import KSOnGrid
+from detectors.drift.grouped import CellTest, Test
+from detectors.drift.ks import KSOnCells
 
 
 class TabularDrift(ColumnwiseDrift):
@@ -35,4 +36,4 @@ class TabularDrift(ColumnwiseDrift):
     takes = "both"
 
     def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
-        return [CellTest(columns, KSOnCells, ChiSquareOnCells), SortedTest(columns, KSOnSorted)]
+        return [CellTest(columns, KSOnCells, ChiSquareOnCells), KSOnGrid(columns)]

@@ -128,7 +128,7 @@ def test_fisher_counts_tables_as_probable_as_the_observed(counts):
     assert share_p(a, n_ref, b, n) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 40, 140, 141, 400, 909, 5000, 20_000])
+@pytest.mark.parametrize("n", [1, 2, 7, 40, 140, 141, 299, 300, 909, 5000, 20_000])
 def test_kolmogorov_agrees_with_scipy(n):
     scaled = np.linspace(0.02, 6.0, 150)
     d = np.unique(np.concatenate([scaled / math.sqrt(n), np.linspace(0.0, 1.0, 21)]))
