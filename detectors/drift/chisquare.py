@@ -11,7 +11,7 @@ from detectors.base import Array
 from detectors.drift.cells import CellColumns
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
-from detectors.drift.grouped import CellTest, Measured, Test
+from detectors.drift.grouped import CellTest, ColumnTest, Measured
 
 
 class ChiSquareDrift(ColumnwiseDrift):
@@ -39,7 +39,7 @@ class ChiSquareDrift(ColumnwiseDrift):
     detector_type = "ChiSquareDrift"
     takes = "categorical"
 
-    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CellTest(columns, on_categorical=ChiSquareOnCells)]
 
 

@@ -23,7 +23,7 @@ from detectors.base import (
 )
 from detectors.drift.columns import ColumnReference, from_arrays, summarise, to_arrays
 from detectors.drift.correction import CORRECTIONS, Correction
-from detectors.drift.grouped import Test
+from detectors.drift.grouped import ColumnTest
 from detectors.drift.judging import Fitted, Rule, judge
 
 
@@ -105,7 +105,7 @@ class ColumnwiseDrift:
         features, n_ref = ((), 0) if fitted is None else (fitted.features, fitted.n_ref)
         return Meta(self.detector_type, "drift", self._params, features, n_ref, least)
 
-    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         raise NotImplementedError
 
     def fit(self, x_ref: npt.ArrayLike, features: Sequence[Feature] | None = None) -> Self:

@@ -12,7 +12,7 @@ from detectors.base import Array, Histogram
 from detectors.drift.cells import Ints
 from detectors.drift.columns import ColumnReference, sorted_histogram
 from detectors.drift.columnwise import ColumnwiseDrift
-from detectors.drift.grouped import Bools, Measured, Test
+from detectors.drift.grouped import Bools, ColumnTest, Measured
 
 _TAIL = 5.0
 _K = np.arange(20.0)  # enough terms below the tail
@@ -45,7 +45,7 @@ class CVMDrift(ColumnwiseDrift):
     detector_type = "CVMDrift"
     takes = "numeric"
 
-    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CVMTest(columns)]
 
 
@@ -74,6 +74,30 @@ def _one(column: ColumnReference, x: Array) -> tuple[float, float, float]:
     n_ref, n = column.n, len(x)
     if not (n and n_ref):
         return 0.0, 1.0, 0.0
+    statistic = _untied(column, x) if len(column.values) == n_ref else None
+    mean, variance = _moments(n_ref, n)
+    if statistic is None:
+        statistic, mean, ratio = _tied(column, x)
+        variance *= ratio
+    mean_square = statistic * (n_ref + n) / (float(n_ref) * n)
+    return statistic, _p(statistic, mean, variance), math.sqrt(min(3.0 * mean_square, 1.0))
+
+
+def _untied(column: ColumnReference, x: Array) -> float | None:
+    """The statistic from ranks, all of which differ; else ``None``."""
+    n_ref, n = column.n, len(x)
+    below = column.values.searchsorted(x)
+    if (np.append(column.values, np.nan)[below] == x).any() or (x[1:] == x[:-1]).any():
+        return None
+    between = np.diff(below, prepend=0, append=n_ref)
+    product, total = float(n_ref) * n, float(n_ref + n)
+    u = n * float(below @ below) + n_ref * float(between @ np.square(np.arange(n + 1)))
+    return u / (product * total) - (4.0 * product - 1.0) / (6.0 * total)
+
+
+def _tied(column: ColumnReference, x: Array) -> tuple[float, float, float]:
+    """The statistic, its mean, and its variance as a multiple of that without ties."""
+    n_ref, n = column.n, len(x)
     total, product = n_ref + n, float(n_ref) * n
     points = np.concatenate([column.values, x])
     sizes = np.concatenate([column.counts, np.full(n, -1)])
@@ -84,15 +108,10 @@ def _one(column: ColumnReference, x: Array) -> tuple[float, float, float]:
     pooled = np.cumsum(np.abs(sizes))[last]
     # Half the ranks tied on either side of each step between distinct values; the last step is at 1, where F = G.
     weights = 0.5 * (np.append(pooled[1:], total) - np.append(0, pooled[:-1])) / total
-    gap = ref / n_ref - (pooled - ref) / n
-    mean_square = float(weights @ np.square(gap))
-    statistic = product / total * mean_square
-    mean, variance = _moments(n_ref, n)
-    if len(last) < total:
-        H = pooled / total
-        mean = total / (total - 1.0) * float(weights @ (H * (1.0 - H)))
-        variance *= 45.0 * _variance(weights, H)
-    return statistic, _p(statistic, mean, variance), math.sqrt(min(3.0 * mean_square, 1.0))
+    statistic = product / total * float(weights @ np.square(ref / n_ref - (pooled - ref) / n))
+    H = pooled / total
+    mean = total / (total - 1.0) * float(weights @ (H * (1.0 - H)))
+    return statistic, mean, 45.0 * _variance(weights, H)
 
 
 def _moments(n_ref: int, n: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from detectors.base import Array, DetectorError
 from detectors.drift.cells import CellColumns
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
-from detectors.drift.grouped import CellTest, Measured, Test
+from detectors.drift.grouped import CellTest, ColumnTest, Measured
 from detectors.drift.proportions import fisher_p
 
 
@@ -39,7 +39,7 @@ class FETDrift(ColumnwiseDrift):
     detector_type = "FETDrift"
     takes = "categorical"
 
-    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         for column in columns:
             if len(column.values) > 2:
                 raise DetectorError(

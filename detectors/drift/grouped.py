@@ -24,7 +24,7 @@ class Measured(NamedTuple):
     n: Array
 
 
-class Test(Protocol):
+class ColumnTest(Protocol):
     """Tests the columns at ``positions``, in that order."""
 
     positions: Ints

@@ -12,7 +12,7 @@ import numpy as np
 from detectors.base import Array, Feature, FeatureVerdict, Histogram, Reason, State, Verdict
 from detectors.drift.columns import ColumnReference
 from detectors.drift.correction import correct
-from detectors.drift.grouped import Bools, Measured, Test
+from detectors.drift.grouped import Bools, ColumnTest, Measured
 from detectors.drift.proportions import share_p
 from detectors.drift.words import categorical_reason, missing_reason, numeric_reason
 
@@ -37,7 +37,7 @@ class Fitted:
         columns: Sequence[ColumnReference],
         features: tuple[Feature, ...],
         n_ref: int,
-        tests: Sequence[Test],
+        tests: Sequence[ColumnTest],
         min_rows: int,
     ) -> None:
         self.columns, self.features, self.n_ref = tuple(columns), features, n_ref

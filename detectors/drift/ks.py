@@ -11,7 +11,7 @@ from detectors.drift.cells import CellColumns
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
 from detectors.drift.grid import KSOnGrid
-from detectors.drift.grouped import CellTest, Measured, Test
+from detectors.drift.grouped import CellTest, ColumnTest, Measured
 from detectors.drift.kolmogorov import ks_p
 
 
@@ -40,7 +40,7 @@ class KSDrift(ColumnwiseDrift):
     detector_type = "KSDrift"
     takes = "numeric"
 
-    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CellTest(columns, on_numeric=KSOnCells), KSOnGrid(columns)]
 
 

@@ -8,7 +8,7 @@ from detectors.drift.chisquare import ChiSquareOnCells
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
 from detectors.drift.grid import KSOnGrid
-from detectors.drift.grouped import CellTest, Test
+from detectors.drift.grouped import CellTest, ColumnTest
 from detectors.drift.ks import KSOnCells
 
 
@@ -35,5 +35,5 @@ class TabularDrift(ColumnwiseDrift):
     detector_type = "TabularDrift"
     takes = "both"
 
-    def _tests(self, columns: Sequence[ColumnReference]) -> list[Test]:
+    def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CellTest(columns, KSOnCells, ChiSquareOnCells), KSOnGrid(columns)]
