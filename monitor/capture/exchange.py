@@ -1,0 +1,123 @@
+"""What a parser makes of a connection's bytes: exchanges of a request and its response."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from monitor.capture.selection import Kind
+
+
+class Memory:
+    """The bytes that all open bodies together may hold.
+
+    >>> memory = Memory(10)
+    >>> memory.take(8), memory.take(8), memory.give(8), memory.take(8)
+    (True, False, None, True)
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def take(self, size: int) -> bool:
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give(self, size: int) -> None:
+        self._left += size
+
+
+class Body:
+    """The first bytes of a body, up to a cap. ``cut`` says why the rest is missing, else it is empty."""
+
+    __slots__ = ("_memory", "_parts", "cut", "size")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._parts: list[bytes] = []
+        self.size = 0
+        self.cut = ""
+
+    def add(self, data: bytes, cap: int) -> None:
+        if self.cut:
+            return
+        room = cap - self.size
+        if len(data) > room:
+            data, self.cut = data[:room], "max_body"
+        if not self._memory.take(len(data)):
+            self.cut = "memory"
+            return
+        self._parts.append(data)
+        self.size += len(data)
+
+    def take(self) -> bytes:
+        """The bytes; the memory they count against is free again."""
+        parts = self._parts
+        self.drop()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def drop(self) -> None:
+        self._memory.give(self.size)
+        self._parts, self.size = [], 0
+
+
+class Message:
+    """A request or a response. ``headers`` holds what events need, in lower case; moments are frame moments."""
+
+    __slots__ = ("body", "done", "ended", "headers", "started")
+
+    def __init__(self, memory: Memory) -> None:
+        self.headers: dict[str, str] = {}
+        self.body = Body(memory)
+        self.started = self.ended = 0.0
+        self.done = False
+
+
+class Exchange:
+    """A request and its response. ``kind`` is ``None`` when it is skipped; ``request_id`` is the recorder's."""
+
+    __slots__ = ("kind", "method", "path", "request", "request_id", "response", "status")
+
+    def __init__(self, memory: Memory) -> None:
+        self.request = Message(memory)
+        self.response = Message(memory)
+        self.method = self.path = self.request_id = ""
+        self.status = 0
+        self.kind: Kind | None = None
+
+
+class Recorder(Protocol):
+    """Takes what a parser found."""
+
+    memory: Memory
+    max_body: int
+
+    def begin(self, exchange: Exchange) -> None:
+        """The request's headers are complete: decide its ``kind``."""
+        ...
+
+    def request(self, exchange: Exchange) -> None:
+        """The request is complete."""
+        ...
+
+    def response(self, exchange: Exchange) -> None:
+        """The response is complete."""
+        ...
+
+    def discard(self, exchange: Exchange, reason: str) -> None:
+        """Whatever of the exchange is not complete never will be."""
+        ...
+
+
+class UnparsableError(Exception):
+    """The bytes are not what the parser understands, or no longer. ``reason`` is a word of the metrics' list.
+
+    ``lasting``: the connection has left the protocol for good.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.lasting = reason, lasting

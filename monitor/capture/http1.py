@@ -1,0 +1,262 @@
+"""HTTP/1: the two directions of one connection to exchanges. Pure: bytes in, calls of a recorder out."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import httptools
+
+from monitor.capture.exchange import Exchange, Message, Recorder, UnparsableError
+from monitor.capture.frames import CLIENT, UPSTREAM
+
+LONGEST_HEAD = 256 * 1024
+"""Bytes of a target, of a response's head without body, or of what follows an offer to upgrade."""
+
+WANTED = frozenset(
+    {
+        b"content-type",
+        b"content-encoding",
+        b"x-request-id",
+        b"ce-id",
+        b"traceparent",
+        b"tracestate",
+        b"seldon-skip-logging",
+        b"inference-header-content-length",
+    }
+)
+
+
+class Http1:
+    """Pairs the requests and responses of one connection, in order.
+
+    Parameters
+    ----------
+    recorder : told of each exchange as its parts are complete.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.exchanges: deque[Exchange] = deque()
+        self._requests = _Requests(self, recorder)
+        self._responses = _Responses(self, recorder)
+        self._request_parser = httptools.HttpRequestParser(self._requests)
+        self._response_parser = httptools.HttpResponseParser(self._responses)
+        self._offer: bytes | None = None
+        self._head = b""
+        self.pipelines = False
+        self.left = ""
+        self.now = 0.0
+
+    def feed(self, side: int, data: bytes, now: float) -> None:
+        """Bytes of one side, seen at ``now``.
+
+        Raises
+        ------
+        UnparsableError : they are no HTTP/1, or the connection is upgraded to something else.
+        """
+        self.now = now
+        try:
+            if side == CLIENT:
+                self._from_client(data)
+            else:
+                self._from_upstream(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if side == UPSTREAM:
+                raise UnparsableError("upgrade", lasting=True) from None
+            self._offered(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            raise UnparsableError("malformed") from error
+        if self.left:
+            raise UnparsableError(self.left, lasting=self.left == "upgrade")
+
+    def eof(self, side: int, now: float) -> None:
+        """That side ended in good order: a response without a length is complete now."""
+        self.now = now
+        if side == UPSTREAM and self._responses.ends_with_connection:
+            self._responses.on_message_complete()
+
+    @property
+    def method(self) -> str:
+        """Of the request whose headers are complete."""
+        return str(self._request_parser.get_method().decode("latin-1"))
+
+    @property
+    def status(self) -> int:
+        """Of the response whose headers are complete."""
+        return int(self._response_parser.get_status_code())
+
+    @property
+    def open_messages(self) -> int:
+        """Messages that have begun and are not complete."""
+        request = self._requests.open
+        return (request is not None) + sum(exchange.response.started > 0 for exchange in self.exchanges)
+
+    def abandon(self, reason: str) -> None:
+        """Give up what is incomplete."""
+        exchanges = list(self.exchanges)
+        if self._requests.open is not None and self._requests.open not in exchanges:
+            exchanges.append(self._requests.open)  # still in its head, or answered before it was whole
+        for exchange in exchanges:
+            self._recorder.discard(exchange, reason)
+            exchange.request.body.drop()
+            exchange.response.body.drop()
+        self.exchanges.clear()
+        self._requests.open = None
+
+    def _from_client(self, data: bytes) -> None:
+        if self._offer is None:
+            self._request_parser.feed_data(data)
+        else:
+            self._offered(self._offer + data)
+
+    def _offered(self, rest: bytes) -> None:
+        """The request offered to upgrade; what follows is HTTP only if the answer declines."""
+        if len(rest) > LONGEST_HEAD:
+            raise UnparsableError("upgrade", lasting=True)
+        self._offer = rest
+        if not self.exchanges:
+            self.declined()
+
+    def declined(self) -> None:
+        """The response was an ordinary one: go on with HTTP/1."""
+        if self._offer is not None:
+            rest, self._offer = self._offer, None
+            self._request_parser = httptools.HttpRequestParser(self._requests)
+            if rest:
+                self.feed(CLIENT, rest, self.now)
+
+    def _from_upstream(self, data: bytes) -> None:
+        while data and self.exchanges and self.exchanges[0].method == "HEAD":
+            data = self._without_body(data)
+        if data:
+            self._response_parser.feed_data(data)
+        if self._offer is not None and not self.exchanges:
+            self.declined()
+
+    def _without_body(self, data: bytes) -> bytes:
+        """Skip the head of a response to HEAD, which announces a body that does not come; returns what follows."""
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._head) > LONGEST_HEAD:
+                raise UnparsableError("malformed")
+            return b""
+        head, rest, self._head = self._head[:end], self._head[end + 4 :], b""
+        if not head.startswith(b"HTTP/1."):
+            raise UnparsableError("malformed")
+        if head[9:10] != b"1":  # else an interim response: the real one follows
+            self.exchanges.popleft()
+        return rest
+
+
+class _Side:
+    """Callbacks of httptools that both sides share."""
+
+    message: Message
+
+    def __init__(self, connection: Http1, recorder: Recorder) -> None:
+        self._connection, self._recorder = connection, recorder
+        self._cap = recorder.max_body
+        self._captured = False
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in WANTED and self._in_head:
+            self.message.headers[name.decode()] = value.decode("latin-1")
+
+    def on_body(self, data: bytes) -> None:
+        if self._captured:
+            self.message.body.add(data, self._cap)
+
+
+class _Requests(_Side):
+    def __init__(self, connection: Http1, recorder: Recorder) -> None:
+        super().__init__(connection, recorder)
+        self.open: Exchange | None = None
+
+    def on_message_begin(self) -> None:
+        self.open = Exchange(self._recorder.memory)
+        self.message = self.open.request
+        self.message.started = self._connection.now
+        self._target = b""
+        self._captured, self._in_head = False, True
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > LONGEST_HEAD:
+            self._connection.left = "malformed"
+
+    def on_headers_complete(self) -> None:
+        exchange, connection = self.open, self._connection
+        assert exchange is not None
+        self._in_head = False
+        exchange.method = connection.method
+        exchange.path = self._target.partition(b"?")[0].decode("latin-1")
+        if connection.exchanges:
+            connection.pipelines = True
+        connection.exchanges.append(exchange)
+        self._recorder.begin(exchange)
+        self._captured = exchange.kind is not None
+
+    def on_message_complete(self) -> None:
+        exchange, self.open = self.open, None
+        assert exchange is not None
+        self.message.done = True
+        self.message.ended = self._connection.now
+        self._recorder.request(exchange)
+
+
+class _Responses(_Side):
+    def __init__(self, connection: Http1, recorder: Recorder) -> None:
+        super().__init__(connection, recorder)
+        self._sized = True
+        self._exchange: Exchange | None = None
+
+    @property
+    def ends_with_connection(self) -> bool:
+        return self._exchange is not None and not self._in_head and not self._sized
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._captured, self._sized = True, False, False
+        exchanges = self._connection.exchanges
+        if not exchanges:
+            self._connection.left = "unsolicited"
+            self._exchange = Exchange(self._recorder.memory)
+        else:
+            self._exchange = exchanges[0]
+        self.message = self._exchange.response
+        self.message.headers.clear()  # of an interim response
+        self.message.started = self._connection.now
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if not self._in_head:
+            return
+        if name in WANTED:
+            self.message.headers[name.decode()] = value.decode("latin-1")
+        elif name in (b"content-length", b"transfer-encoding"):
+            self._sized = True
+
+    def on_headers_complete(self) -> None:
+        assert self._exchange is not None
+        self._in_head = False
+        exchange = self._exchange
+        exchange.status = self._connection.status
+        self._captured = exchange.kind is not None and exchange.status >= 200
+        if exchange.method == "HEAD":  # pipelined behind another: its missing body cannot be skipped in here
+            self._connection.left = "malformed"
+        elif exchange.status == 101 or (exchange.method == "CONNECT" and exchange.status < 300):
+            self._connection.left = "upgrade"
+
+    def on_message_complete(self) -> None:
+        assert self._exchange is not None
+        exchange, self._exchange = self._exchange, None
+        if exchange.status < 200:
+            self.message.started = 0.0
+            return
+        self.message.done = True
+        self.message.ended = self._connection.now
+        if self._connection.exchanges:
+            self._connection.exchanges.popleft()
+        self._recorder.response(exchange)

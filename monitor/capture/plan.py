@@ -1,0 +1,102 @@
+"""What the two processes of the sidecar are told. Plain values and JSON: the relay must not load pydantic."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """Where to listen or connect: a host name or IP address, and a port.
+
+    >>> Address.parse("127.0.0.1:9081"), Address.parse("[::1]:80"), Address.parse(":8080").host
+    (Address(host='127.0.0.1', port=9081), Address(host='::1', port=80), '0.0.0.0')
+    >>> str(Address("::1", 80))
+    '[::1]:80'
+    """
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """``host:port``, ``[IPv6]:port`` or ``:port`` (every interface).
+
+        Raises
+        ------
+        ValueError : it is none of them.
+        """
+        host, colon, port = text.strip().rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
+            raise ValueError(f"{text!r} is no address; write host:port, for example 127.0.0.1:9081 or [::1]:9081")
+        return cls(host[1:-1] if bracketed else host or "0.0.0.0", int(port))  # noqa: S104 - that is what ":port" asks
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Shipping(NamedTuple):
+    """What the shipper is told: which events to make, where they go, where they wait.
+
+    ``url`` is empty when events go to the embedded log at ``log``. ``drain`` is how many seconds it has, once the
+    relay has closed the tap, until it must have published or spooled everything.
+    """
+
+    source: str
+    mode: str = "all"
+    namespace: str = "default"
+    model: str = ""
+    endpoint: str = ""
+    types: str = "kserve"
+    max_body: int = 1024 * 1024
+    held: int = 64 * 1024 * 1024
+    url: str = ""
+    log: str = ".offpath/log.db"
+    topic: str = "payloads"
+    partitions: int = 1
+    retain: int = 1024**3
+    spool: str = ".offpath/spool.db"
+    spool_limit: int = 256 * 1024 * 1024
+    drain: float = 4.0
+
+
+class Plan(NamedTuple):
+    """What the relay process is told. ``copy`` false: relay only, no shipper."""
+
+    listen: Address
+    upstream: Address
+    admin: Address
+    shipping: Shipping
+    queue: int = 16 * 1024 * 1024
+    grace: float = 10.0
+    copy: bool = True
+
+    def to_json(self) -> str:
+        return json.dumps({**self._asdict(), "shipping": self.shipping._asdict()})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """The inverse of :meth:`to_json`.
+
+        >>> plan = Plan(Address("h", 1), Address("h", 2), Address("h", 3), Shipping("here"))
+        >>> Plan.from_json(plan.to_json()) == plan
+        True
+        """
+        told = json.loads(text)
+        addresses = {name: Address(*told[name]) for name in ("listen", "upstream", "admin")}
+        return cls(**{**told, **addresses, "shipping": Shipping(**told["shipping"])})
+
+
+def write_plan(plan: Plan) -> int:
+    """A descriptor from which child processes read the plan: memory only, as a sidecar's disk may be read-only."""
+    descriptor = os.memfd_create("offpath-plan", 0)
+    os.write(descriptor, plan.to_json().encode())
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+def read_plan(descriptor: int) -> Plan:
+    """The plan behind a descriptor of :func:`write_plan`, as often as one likes."""
+    return Plan.from_json(os.pread(descriptor, os.fstat(descriptor).st_size, 0))

@@ -1,0 +1,173 @@
+"""The shipper process: frames from the relay to events, and events to where they go.
+
+It gives way to the relay (``nice``), and dies with it: the end of the tap is the only signal that ends it, so that a
+SIGTERM to all processes of a group does not cost the copies of what the relay still finishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from monitor.capture.conversation import Conversation
+from monitor.capture.destination import open_publisher
+from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HEADER, REPORT, FrameReader
+from monitor.capture.metrics import Counters
+from monitor.capture.outbox import Outbox
+from monitor.capture.plan import Shipping, read_plan
+from monitor.capture.record import Recorder
+from monitor.capture.spool import Spool
+from monitor.transport.base import Unavailable
+from monitor.transport.log import LogError
+
+NICE = 10
+REPORT_SECONDS = 0.2
+
+_logger = logging.getLogger("offpath.capture.shipper")
+
+
+class Intake(asyncio.Protocol):
+    """Reads the tap: one conversation a connection, one report after whatever was settled.
+
+    Parameters
+    ----------
+    recorder, outbox : what makes events, and where they are put.
+    counters : what is reported to the relay.
+    """
+
+    def __init__(self, recorder: Recorder, outbox: Outbox, counters: Counters) -> None:
+        self._recorder, self._outbox, self._counters = recorder, outbox, counters
+        self._frames = FrameReader()
+        self._conversations: dict[int, Conversation] = {}
+        self._open: dict[int, int] = {}
+        self._received = self._records = 0
+        self._marks: deque[tuple[int, int]] = deque()
+        self._told: dict[str, float] = {}
+        self._state = self._told_state = (0, 0)
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._frames.feed(data):
+            self.frame(*frame)
+        self._marks.append((self._outbox.accepted, self._received))
+        self.settled(self._records)
+
+    def eof_received(self) -> bool:
+        self.end()
+        return True  # reports still go the other way
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.end()
+
+    def settled(self, records: int) -> None:
+        """So many records are out of memory: so are the frames that they came from. Tell the relay."""
+        self._records = records
+        frames = self._state[0]
+        while self._marks and self._marks[0][0] <= records:
+            frames = self._marks.popleft()[1]
+        self._state = (frames, sum(self._open.values()))
+        self.report()
+
+    def frame(self, kind: int, side: int, connection: int, moment: float, payload: bytes) -> None:
+        """Take one frame of the tap."""
+        conversation = self._conversations.get(connection)
+        if conversation is None:
+            conversation = self._conversations[connection] = Conversation(self._recorder, self._counters)
+        if kind == DATA:
+            self._received += 1
+            conversation.data(side, payload, moment)
+        elif kind == EOF:
+            conversation.eof(side, moment)
+        elif kind == GAP:
+            conversation.gap(side)
+        elif kind == CLOSE:
+            conversation.close()
+            del self._conversations[connection]
+        if still := conversation.open_messages:
+            self._open[connection] = still
+        else:
+            self._open.pop(connection, None)
+
+    def end(self) -> None:
+        """The tap has ended: whatever is incomplete stays so."""
+        for conversation in self._conversations.values():
+            conversation.close("shutdown")
+        self._conversations.clear()
+        self._open.clear()
+        self.ended.set()
+
+    def report(self) -> None:
+        """Tell the relay what changed since the last time."""
+        changed = {name: value for name, value in self._counters.items() if self._told.get(name) != value}
+        if not (changed or self._state != self._told_state) or self._transport.is_closing():
+            return
+        settled, still = self._state
+        told = json.dumps({"settled": settled, "open": still, "counters": changed}).encode()
+        self._transport.write(HEADER.pack(REPORT, 0, len(told), 0, time.monotonic()) + told)
+        self._told |= changed
+        self._told_state = self._state
+
+
+def _open_spool(plan: Shipping) -> Spool | None:
+    """The spool, or ``None``: without one there is less to fall back on, but no reason to capture nothing."""
+    try:
+        return Spool(Path(plan.spool), plan.spool_limit)
+    except (Unavailable, LogError) as error:
+        _logger.error("no spool, events wait in memory only: %s", error)
+        return None
+
+
+async def _ship(plan: Shipping, tap: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    counters: Counters = Counter()
+    publisher = open_publisher(plan)
+    spool = _open_spool(plan)
+    intake: Intake | None = None
+
+    def settled(records: int) -> None:
+        if intake is not None:
+            intake.settled(records)
+
+    outbox = Outbox(publisher, spool, counters, settled=settled)
+    recorder = Recorder(plan, outbox.put, counters, lambda: time.time() - time.monotonic())
+    intake = Intake(recorder, outbox, counters)
+    transport, _ = await loop.connect_accepted_socket(lambda: intake, tap)
+    outbox.start()
+    try:
+        while not intake.ended.is_set():
+            intake.report()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(intake.ended.wait(), REPORT_SECONDS)
+        await outbox.close(plan.drain)
+    finally:
+        intake.report()
+        transport.close()
+        await publisher.close()
+        if spool is not None:
+            spool.close()
+        await asyncio.sleep(0)
+
+
+def main(plan: int, tap: int) -> int:
+    """Run the shipper process; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
+    uvloop.run(_ship(read_plan(plan).shipping, socket.socket(fileno=tap)))
+    return 0

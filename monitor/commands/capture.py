@@ -1,0 +1,122 @@
+"""``offpath capture``: the sidecar."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monitor.capture.plan import Address, Plan
+    from monitor.settings import CaptureSettings, Settings
+
+HELP = "relay requests to a model server and copy them, with their responses, as CloudEvents"
+EXAMPLE = """examples:
+  offpath capture --listen :9081 --upstream 127.0.0.1:8080 --model income
+  offpath capture --config offpath.yaml --url http://broker-ingress.knative-eventing/models/default"""
+
+DEFAULT_CONFIG = Path("offpath.yaml")
+
+_FLAGS = ("listen", "upstream", "admin", "mode", "types", "source", "namespace", "model", "endpoint")
+_MORE_FLAGS = ("url", "max_body", "queue", "spool", "spool_limit", "grace")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, help="configuration (default: offpath.yaml if there is one); flags win over it"
+    )
+    parser.add_argument("--listen", metavar="HOST:PORT", help="where clients call (default: 127.0.0.1:9081)")
+    parser.add_argument("--upstream", metavar="HOST:PORT", help="the model server (default: 127.0.0.1:8080)")
+    parser.add_argument("--admin", metavar="HOST:PORT", help="/metrics, /healthz, /readyz (default: 127.0.0.1:9082)")
+    parser.add_argument("--url", help="post events here instead of to the embedded log")
+    parser.add_argument("--log", metavar="FILE", help="the embedded log (default: transport.path, .offpath/log.db)")
+    parser.add_argument("--mode", choices=("all", "request", "response"), help="which side (default: all)")
+    parser.add_argument("--types", choices=("kserve", "seldon"), help="whose event types (default: kserve)")
+    parser.add_argument("--model", metavar="NAME", help="model name for paths that hold none")
+    parser.add_argument("--namespace", metavar="NAME", help="namespace attribute (default: default)")
+    parser.add_argument("--endpoint", metavar="NAME", help="endpoint attribute")
+    parser.add_argument("--source", help="source attribute (default: http://LISTEN)")
+    parser.add_argument("--max-body", metavar="SIZE", help="larger bodies are cut and marked (default: 1MiB)")
+    parser.add_argument("--queue", metavar="SIZE", help="copies that may wait for the shipper (default: 16MiB)")
+    parser.add_argument("--spool", metavar="FILE", help="where events wait for an absent receiver")
+    parser.add_argument("--spool-limit", metavar="SIZE", help="size of the spool (default: 256MiB)")
+    parser.add_argument("--grace", metavar="DURATION", help="time to drain after SIGTERM (default: 10s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the settings, then become the relay: its memory must hold nothing of what reading them took."""
+    import os
+
+    from monitor.capture.plan import write_plan
+    from monitor.capture.supervisor import command
+
+    descriptor = write_plan(make_plan(_settings(args)))
+    line = command("relay", str(descriptor))
+    os.execv(line[0], line)  # noqa: S606 - our own interpreter and file, no shell
+
+
+def make_plan(settings: Settings) -> Plan:
+    """The plan of both processes.
+
+    Raises
+    ------
+    ValueError : an address is none; the message names the setting.
+    """
+    from monitor.capture.plan import Plan, Shipping
+    from monitor.settings import parse_duration, parse_size
+
+    capture, transport = settings.capture, settings.transport
+    grace = parse_duration(capture.grace)
+    shipping = Shipping(
+        source=capture.source or f"http://{capture.listen}",
+        mode=capture.mode,
+        namespace=capture.namespace,
+        model=capture.model,
+        endpoint=capture.endpoint,
+        types=capture.types,
+        max_body=parse_size(capture.max_body),
+        held=max(4 * parse_size(capture.queue), parse_size(capture.max_body)),
+        url=capture.url or "",
+        log=transport.path,
+        topic=transport.topic,
+        partitions=transport.partitions,
+        retain=parse_size(transport.retain),
+        spool=capture.spool,
+        spool_limit=parse_size(capture.spool_limit),
+        drain=0.4 * grace,
+    )
+    listen, upstream, admin = (_address(capture, name) for name in ("listen", "upstream", "admin"))
+    return Plan(listen, upstream, admin, shipping, parse_size(capture.queue), grace)
+
+
+def _address(capture: CaptureSettings, name: str) -> Address:
+    from monitor.capture.plan import Address
+
+    try:
+        return Address.parse(getattr(capture, name))
+    except ValueError as error:
+        raise ValueError(f"capture.{name}: {error}") from None
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """The file's settings, and over them the flags."""
+    from pydantic import ValidationError
+
+    from monitor.settings import CaptureSettings, Settings
+
+    path = args.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    settings = Settings()
+    if path is not None:
+        from monitor import configuration
+
+        settings = configuration.load(path)
+    given = {name: getattr(args, name) for name in _FLAGS + _MORE_FLAGS if getattr(args, name) is not None}
+    try:
+        capture = CaptureSettings.model_validate({**settings.capture.model_dump(), **given})
+    except ValidationError as error:
+        mistakes = (f"--{str(e['loc'][0]).replace('_', '-')} {e['input']}: {e['msg']}" for e in error.errors())
+        raise ValueError("; ".join(mistakes)) from None
+    update: dict[str, Any] = {"capture": capture}
+    if args.log:
+        update["transport"] = settings.transport.model_copy(update={"path": args.log})
+    return settings.model_copy(update=update)
