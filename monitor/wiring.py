@@ -45,6 +45,8 @@ from sinks.base import Publisher, Sink
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from monitor.web.server import PageServer
+    from sinks.pipeline_metrics import PipelineMetrics
     from sinks.prometheus import MonitorLabels
 
 
@@ -69,6 +71,7 @@ class Assembly:
     source: EmbeddedSource
     outlets: Sequence[SinkOutlet]
     specs: Sequence[MonitorSpec]
+    metrics: PipelineMetrics
 
     async def close(self) -> None:
         await self.source.close()
@@ -244,8 +247,7 @@ def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, me
     if isinstance(settings, PrometheusSink):
         from sinks.prometheus import PrometheusSink as Prometheus
 
-        labels = [MonitorLabels(s.namespace, s.model, s.name, s.kind, tuple(f.name for f in s.features)) for s in specs]
-        return Prometheus(metrics, labels)
+        return Prometheus(metrics, monitor_labels(specs))
     if isinstance(settings, JsonLinesSink):
         from sinks.jsonlines import JsonLinesSink as JsonLines
 
@@ -301,6 +303,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         for sink in settings.sinks
     ]
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
+    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores)
     transport = settings.transport
     source = EmbeddedSource(log, transport.topic, settings.worker.group)
     worker = Worker(
@@ -308,12 +311,54 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         build_pipeline(settings, specs),
         outlets,
         EmbeddedPublisher(log, transport.dead_letters),
-        PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores),
+        numbers,
         clock,
         parse_duration(settings.worker.commit_every),
     )
-    return Assembly(worker, metrics, log, source, outlets, specs)
+    return Assembly(worker, metrics, log, source, outlets, specs, numbers)
 
 
 def _needs_torch(detector: Detector) -> bool:
     return "torch" in getattr(type(detector), "requires", ())
+
+
+def serve_page(settings: Settings, assembly: Assembly, listen: str) -> PageServer:
+    """The status page, /api and /metrics of a worker, in a thread.
+
+    Raises
+    ------
+    DetectorError : no sink of the configuration is a store, which the page reads.
+    OSError : the address is taken.
+    """
+    from monitor.web.app import create_app
+    from monitor.web.overview import MonitorInfo, Overview
+    from monitor.web.server import PageServer
+    from sinks.store import FindingStore
+
+    store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)
+    if store is None:
+        raise DetectorError("the status page reads a sink of type store: configure one, or give --no-page")
+    windows = {monitor.name: in_words(monitor.window) for monitor in settings.monitors}
+    infos = tuple(
+        MonitorInfo(
+            s.name, s.namespace, s.model, s.kind, s.detector.meta.detector_type, windows[s.name],
+            tuple(feature.name for feature in s.features),
+        )
+        for s in assembly.specs
+    )  # fmt: skip
+    metrics = assembly.metrics
+    overview = Overview(infos, time.time, metrics.summary)
+    return PageServer(create_app(FindingStore(Path(store.path)), assembly.registry, overview), listen)
+
+
+def in_words(window: WindowSettings) -> str:
+    """A window as people say it.
+
+    >>> in_words(WindowSettings(count=1000))
+    'windows of 1,000 rows'
+    """
+    if window.time is not None:
+        return f"windows of {window.time}"
+    if window.sliding is not None:
+        return f"the last {window.sliding:,} rows, every {window.step or max(1, window.sliding // 10):,}"
+    return f"windows of {window.count:,} rows"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -159,7 +160,7 @@ class Worker:
         self._observer.fill(self._pipeline.fill())
         if checkpoints:
             await self._until_taken("commit", lambda: self._source.commit(checkpoints))
-            self._observer.committed(self._last_commit)
+            self._observer.committed(time.time())
         self._dirty -= set(checkpoints)
 
     def _forget(self, partition: Partition) -> None:

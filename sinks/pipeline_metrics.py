@@ -31,6 +31,8 @@ class PipelineMetrics:
     ) -> None:
         self._labels = {monitor.monitor: monitor[:3] for monitor in monitors}
         self._scores = scores
+        self._totals = {"events": 0, "dead letters": 0}
+        self._lags: dict[str, int] = {}
         names = ("namespace", "model", "monitor")
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -68,6 +70,7 @@ class PipelineMetrics:
         """Take a :class:`monitor.pipeline.Tally`."""
         for (namespace, model, side), n in tally.events.items():
             self._events.labels(namespace, model, side).inc(n)
+            self._totals["events"] += n
         for reason, n in tally.skipped.items():
             if n:
                 self._skipped.labels(reason).inc(n)
@@ -86,10 +89,16 @@ class PipelineMetrics:
 
     def lag(self, partition: str, events: int) -> None:
         self._lag.labels(partition).set(events)
+        self._lags[partition] = events
 
     def dead_letters(self, reasons: Sequence[str]) -> None:
+        self._totals["dead letters"] += len(reasons)
         for reason in reasons:
             self._dead.labels(reason).inc()
+
+    def summary(self) -> dict[str, int]:
+        """What the status page says of the pipeline itself."""
+        return {**self._totals, "behind": sum(self._lags.values())}
 
     def error(self, stage: str) -> None:
         self._errors.labels(stage).inc()

@@ -86,7 +86,7 @@ def _mistakes(error: ValidationError, document: Document) -> Iterator[Mistake]:
         yield Mistake(*place, spelled(path), value, expected, word)
 
 
-def _located(loc: tuple[int | str, ...], values: Any) -> tuple[tuple[int | str, ...], Any]:
+def _located(loc: tuple[Any, ...], values: Any) -> tuple[tuple[int | str, ...], Any]:
     """The document's path of a pydantic location, which names union members too; and the value there."""
     path: tuple[int | str, ...] = ()
     at = values
