@@ -50,36 +50,48 @@ def cell_of(column: ColumnReference, x: Array) -> Ints:
     return cells
 
 
-class CellColumns:
-    """The cells of some columns, laid out one column after the other.
+class Layout:
+    """The cells of some columns, one column after the other.
 
     ``starts[j]`` is the first cell of column ``j``, ``ends[j]`` the one after its last, which is its missing cell.
     """
 
     def __init__(self, columns: Sequence[ColumnReference]) -> None:
         self.columns = tuple(columns)
-        widths = [_width(column) + 1 for column in columns]
-        self.ends: Ints = np.cumsum(widths, dtype=np.intp) - 1
-        self.starts: Ints = self.ends + 1 - widths
-        self.total = sum(widths)
+        self.widths: Ints = np.array([_width(column) + 1 for column in columns], dtype=np.intp)
+        self.ends: Ints = np.cumsum(self.widths) - 1
+        self.starts: Ints = self.ends + 1 - self.widths
+        self.total = int(self.widths.sum())
+        self.bounds: Ints = np.stack([self.starts, self.ends], axis=1).ravel()
+
+
+class CellCounter:
+    """Counts rows in the cells of a layout, whose column ``j`` is column ``order[j]`` of the rows."""
+
+    def __init__(self, layout: Layout, order: Ints) -> None:
+        self._layout, self._order = layout, order
+        columns = layout.columns
         self._searched = [j for j, column in enumerate(columns) if not is_lattice(column.values)]
-        tables = [_table(column) + start for column, start in zip(columns, self.starts.tolist(), strict=True)]
+        tables = [_table(column) + start for column, start in zip(columns, layout.starts.tolist(), strict=True)]
         self._table: Ints = np.concatenate(tables) if tables else np.empty(0, dtype=np.intp)
         lengths = np.array([len(table) for table in tables], dtype=np.int32)
         first = np.cumsum(lengths, dtype=np.int32) - lengths
         below = np.array([_lowest(column) for column in columns], dtype=np.int32) - 1
         # As long as a block, as element by element is several times faster than broadcasting a short row.
         self._block = max(1, min(_BLOCK // max(len(columns), 1), 4096))
+        in_rows = np.argsort(order)
         frames = [below, below + lengths - 2, first - below, first + lengths - 1]
-        self._below, self._above, self._offset, self._gone = (np.tile(frame, (self._block, 1)) for frame in frames)
+        self._below, self._above, self._offset, self._gone = (
+            np.tile(frame[in_rows], (self._block, 1)) for frame in frames
+        )
 
     def count(self, x: Array, missing: npt.NDArray[np.bool_] | None) -> Array:
         """``(total,)`` counts of the cells for ``x`` of shape ``(n, columns)``; ``missing``: not finite."""
-        counts = np.zeros(self.total)
+        counts = np.zeros(self._layout.total)
         for start in range(0, len(x), self._block):
             at = slice(start, start + self._block)
             cells = self._find(x[at], None if missing is None else missing[at])
-            counts += np.bincount(cells.ravel(), minlength=self.total)
+            counts += np.bincount(cells.ravel(), minlength=self._layout.total)
         return counts
 
     def _find(self, x: Array, missing: npt.NDArray[np.bool_] | None) -> Ints:
@@ -104,9 +116,11 @@ class CellColumns:
     def _search(
         self, x: Array, missing: npt.NDArray[np.bool_] | None, cells: Ints, whole: npt.NDArray[np.bool_]
     ) -> None:
-        for j in sorted({*self._searched, *np.flatnonzero(~whole.all(axis=0)).tolist()}):
-            present = slice(None) if missing is None else ~missing[:, j]
-            cells[present, j] = cell_of(self.columns[j], x[present, j]) + self.starts[j]
+        for j, i in enumerate(self._order.tolist()):
+            if j in self._searched or not whole[:, i].all():
+                present = slice(None) if missing is None else ~missing[:, i]
+                column = self._layout.columns[j]
+                cells[present, i] = cell_of(column, x[present, i]) + self._layout.starts[j]
 
 
 def _width(column: ColumnReference) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import chdtrc
 
 from detectors.base import Array
-from detectors.drift.cells import CellColumns
+from detectors.drift.cells import Layout
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
 from detectors.drift.grouped import CellTest, ColumnTest, Measured
@@ -46,13 +46,11 @@ class ChiSquareDrift(ColumnwiseDrift):
 class ChiSquareOnCells:
     """The statistic from counts of cells."""
 
-    def __init__(self, cells: CellColumns) -> None:
-        widths = cells.ends + 1 - cells.starts
-        self._bounds = np.stack([cells.starts, cells.ends], axis=1).ravel()
+    def __init__(self, cells: Layout) -> None:
+        self._bounds, self._widths = cells.bounds, cells.widths
         self._reference = np.concatenate([[*column.counts, column.unseen, 0.0] for column in cells.columns])
         self._n_ref = np.array([column.n for column in cells.columns], dtype=np.float64)
-        self._widths = widths
-        self._share = self._reference / np.repeat(np.maximum(self._n_ref, 1.0), widths)
+        self._share = self._reference / np.repeat(np.maximum(self._n_ref, 1.0), cells.widths)
 
     def __call__(self, counts: Array) -> Measured:
         """``counts`` of the cells of categorical columns: categories, unseen, missing."""

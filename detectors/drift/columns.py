@@ -75,6 +75,11 @@ class ColumnReference:
         return (float(self.values[0]), *self.values[self.cuts].tolist(), float(last))
 
     @cached_property
+    def category_shares(self) -> tuple[float, ...]:
+        """Categorical: share of the reference in each category."""
+        return _shares(self.counts)
+
+    @cached_property
     def bin_shares(self) -> tuple[float, ...]:
         """Numeric: share of the reference in each bin."""
         return tuple(np.diff(self.cumulative[[0, *self.cuts.tolist(), -1]]).tolist())
@@ -117,7 +122,7 @@ def categorical_histogram(column: ColumnReference, counts: Array) -> Histogram:
     known, unseen = counts[:-1], counts[-1]
     labels = column.feature.categories
     if not (unseen or column.unseen):
-        return Histogram(_shares(column.counts), _shares(known), labels=labels)
+        return Histogram(column.category_shares, _shares(known), labels=labels)
     before = np.append(column.counts, column.unseen)
     return Histogram(_shares(before), _shares(counts), labels=(*labels, _UNSEEN_LABEL))
 

@@ -65,6 +65,9 @@ class CVMTest:
     def unseen(self, evidence: object) -> Array | None:  # noqa: ARG002 - numeric columns have no unseen values
         return None
 
+    def category_counts(self, evidence: object, k: int) -> Array | None:  # noqa: ARG002 - the same
+        return None
+
     def histogram(self, evidence: list[Array], k: int) -> Histogram | None:
         return sorted_histogram(self._columns[k], evidence[k])
 

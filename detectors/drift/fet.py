@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.base import Array, DetectorError
-from detectors.drift.cells import CellColumns
+from detectors.drift.cells import Layout
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
 from detectors.drift.grouped import CellTest, ColumnTest, Measured
@@ -52,7 +52,7 @@ class FETDrift(ColumnwiseDrift):
 class FisherOnCells:
     """The test from counts of cells: one or two values, unseen, missing."""
 
-    def __init__(self, cells: CellColumns) -> None:
+    def __init__(self, cells: Layout) -> None:
         self._columns = cells.columns
         self._starts = cells.starts.tolist()
 

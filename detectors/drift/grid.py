@@ -116,6 +116,9 @@ class KSOnGrid:
     def unseen(self, evidence: object) -> Array | None:  # noqa: ARG002 - numeric columns have no unseen values
         return None
 
+    def category_counts(self, evidence: object, k: int) -> Array | None:  # noqa: ARG002 - the same
+        return None
+
     def histogram(self, evidence: tuple[Array, Bools | None], k: int) -> Histogram | None:
         x, gone = evidence
         return sorted_histogram(self._columns[k], np.sort(x[k] if gone is None else x[k, ~gone[k]]))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Array, Histogram
-from detectors.drift.cells import CellColumns, Ints, fits_cells
+from detectors.drift.cells import CellCounter, Ints, Layout, fits_cells
 from detectors.drift.columns import ColumnReference, categorical_histogram, numeric_histogram
 
 Bools = npt.NDArray[np.bool_]
@@ -42,6 +42,10 @@ class ColumnTest(Protocol):
         """Of the ``k``-th of its columns."""
         ...
 
+    def category_counts(self, evidence: Any, k: int) -> Array | None:
+        """Of the ``k``-th of its columns, the last one being unseen values; ``None`` if it is numeric."""
+        ...
+
 
 T = TypeVar("T", bound=np.generic)
 
@@ -65,26 +69,26 @@ class CellTest:
     def __init__(
         self,
         columns: Sequence[ColumnReference],
-        on_numeric: Callable[[CellColumns], OnCells] | None = None,
-        on_categorical: Callable[[CellColumns], OnCells] | None = None,
+        on_numeric: Callable[[Layout], OnCells] | None = None,
+        on_categorical: Callable[[Layout], OnCells] | None = None,
     ) -> None:
         numeric = [i for i, column in enumerate(columns) if column.feature.kind == "numeric" and fits_cells(column)]
         categorical = [i for i, column in enumerate(columns) if column.feature.kind == "categorical"]
         self._split = len(numeric)
         self.positions = np.array(numeric + categorical, dtype=np.intp)
-        self._columns = [columns[i] for i in self.positions]
-        self._order = order_of(self.positions, len(columns))
-        self._cells = CellColumns(self._columns)
+        self._columns = own = [columns[i] for i in self.positions]
+        self._taken = order_of(np.sort(self.positions), len(columns))
+        self._cells = Layout(own)
+        self._counter = CellCounter(self._cells, np.argsort(np.argsort(self.positions)))
         self._boundary = int(self._cells.starts[self._split]) if categorical else self._cells.total
-        self._on_numeric = on_numeric(CellColumns(self._columns[: self._split])) if numeric and on_numeric else None
-        rest = self._columns[self._split :]
-        self._on_categorical = on_categorical(CellColumns(rest)) if categorical and on_categorical else None
+        self._on_numeric = on_numeric(Layout(own[: self._split])) if numeric and on_numeric else None
+        self._on_categorical = on_categorical(Layout(own[self._split :])) if categorical and on_categorical else None
 
     def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Array]:
-        if self._order is not None:
-            x = x.take(self._order, axis=1)
-            missing = None if missing is None else missing.take(self._order, axis=1)
-        counts = self._cells.count(x, missing)
+        if self._taken is not None:
+            x = x.take(self._taken, axis=1)
+            missing = None if missing is None else missing.take(self._taken, axis=1)
+        counts = self._counter.count(x, missing)
         found = []
         if self._on_numeric is not None:
             found.append(self._on_numeric(counts[: self._boundary]))
@@ -106,3 +110,6 @@ class CellTest:
         if k >= self._split:
             return categorical_histogram(column, counts)
         return numeric_histogram(column, np.add.reduceat(counts, [0, *(2 * column.cuts + 1).tolist()]))
+
+    def category_counts(self, evidence: Array, k: int) -> Array | None:
+        return evidence[self._cells.starts[k] : self._cells.ends[k]] if k >= self._split else None

@@ -181,10 +181,16 @@ class _Window:
         if self.missing_p.get(j, 1.0) <= threshold:
             reasons.append(missing_reason(column, self.gone[j], self.n, self.fitted.n_ref))
         if self.tested[j] and doubled * self.found.p_val[j] <= threshold:
-            x = self.x[:, j] if self.missing is None else self.x[~self.missing[:, j], j]
-            words = categorical_reason if column.feature.kind == "categorical" else numeric_reason
-            reasons.append(words(column, x))
+            reasons.append(self._reason(j))
         return reasons
+
+    def _reason(self, j: int) -> Reason:
+        group, k = self.fitted.place[j]
+        counts = self.fitted.tests[group].category_counts(self.evidence[group], k)
+        if counts is not None:
+            return categorical_reason(self.fitted.columns[j], counts)
+        x = self.x[:, j] if self.missing is None else self.x[~self.missing[:, j], j]
+        return numeric_reason(self.fitted.columns[j], x)
 
 
 def _rank(p: float, effect: float) -> tuple[float, float]:

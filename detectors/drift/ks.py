@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.base import Array
-from detectors.drift.cells import CellColumns
+from detectors.drift.cells import Layout
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
 from detectors.drift.grid import KSOnGrid
@@ -47,10 +47,8 @@ class KSDrift(ColumnwiseDrift):
 class KSOnCells:
     """The statistic from counts of cells: exact, as every reference value and gap is a cell."""
 
-    def __init__(self, cells: CellColumns) -> None:
-        self._starts, self._ends = cells.starts, cells.ends
-        self._widths = cells.ends + 1 - cells.starts
-        self._bounds = np.stack([cells.starts, cells.ends], axis=1).ravel()[: 2 * len(cells.starts)]
+    def __init__(self, cells: Layout) -> None:
+        self._starts, self._ends, self._widths, self._bounds = cells.starts, cells.ends, cells.widths, cells.bounds
         self._n_ref = np.array([column.n for column in cells.columns], dtype=np.float64)
         below = [np.append(np.repeat(column.cumulative, 2)[1:], 1.0) for column in cells.columns]
         self._reference = np.concatenate(below) if below else np.empty(0)

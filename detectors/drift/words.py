@@ -20,12 +20,10 @@ def missing_reason(column: ColumnReference, missing: int, rows: int, n_ref: int)
     return Reason(name, "missing", before, after, f"{name}: missing {_shares(before, after)}")
 
 
-def categorical_reason(column: ColumnReference, x: Array) -> Reason:
-    """The category whose share changed most; ``x`` are the present values."""
+def categorical_reason(column: ColumnReference, counts: Array) -> Reason:
+    """The category whose share changed most; ``counts`` are the window's, the last one being unseen values."""
     before = np.append(column.counts, column.unseen) / max(column.n, 1)
-    at = np.searchsorted(column.values, x)
-    at = np.where(np.append(column.values, np.nan)[at] == x, at, len(column.values))
-    after = np.bincount(at, minlength=len(before)) / max(len(x), 1)
+    after = counts / max(counts.sum(), 1.0)
     worst = int(np.abs(after - before).argmax())
     name = column.feature.name
     label = column.feature.categories[worst] if worst < len(column.values) else "values not in the reference"
