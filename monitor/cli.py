@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-COMMANDS = ("capture", "worker", "ingest", "fit", "check", "replay", "schema")
+COMMANDS = ("demo", "capture", "worker", "ingest", "fit", "check", "replay", "schema")
 
 
 def main(argv: list[str] | None = None) -> int:

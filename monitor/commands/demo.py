@@ -1,0 +1,103 @@
+"""``offpath demo``: the whole path on real data, from the first request to the alarm."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from monitor.examples.demo import Demo, Plan
+    from monitor.examples.outcome import Summary
+    from monitor.examples.story import Story
+    from monitor.examples.view import View
+
+HELP = "run a model, a sidecar and a worker on real data, and watch the alarm come"
+EXAMPLE = """examples:
+  offpath demo                   UCI Adult; goes on after the alarm, until Ctrl-C
+  offpath demo --once --json     ends by itself; exit status 0 if all was as it should be
+  offpath demo tumour            scikit-learn's bundled data, needs no download"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("example", nargs="?", choices=("income", "tumour"), default="income", help="default: income")
+    parser.add_argument("--once", action="store_true", help="end after the story")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON, as the last line")
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same requests (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=250.0, help="requests a second at most (default: %(default)s)")
+    parser.add_argument(
+        "--dir", type=Path, help="keep configuration, artefacts and logs here (default: a temporary one)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import sys
+    import tempfile
+    from contextlib import ExitStack
+
+    from rich.console import Console
+
+    from monitor.examples.demo import Plan
+    from monitor.examples.view import View
+
+    if args.rate <= 0:
+        raise ValueError("--rate must be more than 0")
+    view = View(Console(file=sys.stderr if args.json else sys.stdout))
+    with ExitStack() as stack:
+        folder = args.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offpath-demo-")))
+        _fresh(folder)
+        summary = _tell(_story(args.example, view), Plan(seed=args.seed, rate=args.rate), folder, view, once=args.once)
+    if summary is None:
+        return 130
+    if args.json:
+        import json
+
+        print(json.dumps(summary.to_dict()), flush=True)
+    return 0 if summary.well else 1
+
+
+def _fresh(folder: Path) -> None:
+    """A folder without the log of another run: its records would be judged again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "log.db").exists():
+        raise ValueError(f"{folder} holds an earlier run; give another --dir, or remove it")
+
+
+def _story(example: str, view: View) -> Story:
+    from monitor.examples import story
+    from monitor.examples.data import DataUnavailable
+
+    try:
+        return story.load(example)
+    except DataUnavailable as error:
+        view.say(f"Adult cannot be had ({error}); the example tumour runs instead")
+        return story.load("tumour")
+
+
+def _tell(story: Story, plan: Plan, folder: Path, view: View, *, once: bool) -> Summary | None:
+    """Run the story; ``None`` if it was interrupted before it was told."""
+    import asyncio
+    import signal
+
+    from monitor.examples.demo import Demo
+
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a supervisor's stop is as good as Ctrl-C
+    told: list[Summary] = []
+    try:
+        with Demo(story, plan, folder, view.say) as demo:
+            view.begin(demo.addresses)
+            asyncio.run(_run(demo, view, told, once=once))
+    except KeyboardInterrupt:
+        view.end()
+        view.say("stopped")
+        return told[0] if told else None
+    view.end()
+    return told[0]
+
+
+async def _run(demo: Demo, view: View, told: list[Summary], *, once: bool) -> None:
+    def keep(summary: Summary) -> None:
+        told.append(summary)
+        view.conclude(summary)
+
+    await demo.run(view.update, keep, once=once)

@@ -1,0 +1,91 @@
+"""The demo's processes: started as users start them, stopped together, never left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+STOP_SECONDS = 15.0
+_PR_SET_PDEATHSIG = 1
+
+
+class ProcessDied(RuntimeError):
+    """A process of the demo ended by itself; the message holds the end of what it printed."""
+
+
+def reserve(usual: int) -> tuple[socket.socket, int]:
+    """A bound socket: on the usual port, or on a free one if that is taken. It listens from the start."""
+    for port in (usual, 0):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            continue
+        return listener, int(listener.getsockname()[1])
+    raise RuntimeError("no port of 127.0.0.1 is free")
+
+
+def free_port(usual: int) -> int:
+    """The usual port if it is free, else another."""
+    listener, port = reserve(usual)
+    listener.close()
+    return port
+
+
+class Processes:
+    """Children with a log file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
+        """Run ``python -m ...``; its output goes to ``NAME.log``."""
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._children[name] = subprocess.Popen(  # noqa: S603  our own interpreter and modules
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(pass_fds),
+                env=environ,
+                start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops them in order
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  the demo has no other threads when it starts them
+            )
+
+    def check(self) -> None:
+        """Raise :class:`ProcessDied` if one has ended."""
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                text = (self._folder / f"{name}.log").read_text(errors="replace")
+                raise ProcessDied(f"the {name} ended with status {child.returncode}:\n{text[-2000:]}")
+
+    def stop(self) -> None:
+        """Ask all to end, those started first last, and wait for them."""
+        for child in reversed(self._children.values()):
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while child.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        self._children.clear()
+
+
+def _die_with_parent() -> None:
+    """Linux: no orphans even when the demo itself is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

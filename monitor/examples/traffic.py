@@ -1,0 +1,112 @@
+"""The examples' clients: rows in a mix of three protocols, some impossible, later from another population."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+
+from detectors.base import Array
+from monitor.examples.story import Story
+
+MAX_ROWS = 8
+CONNECTIONS = 4
+
+
+class Call(NamedTuple):
+    """One request to send: its id, path, body, and which of its rows is impossible (or ``None``)."""
+
+    request_id: str
+    path: str
+    body: dict[str, Any]
+    planted: int | None
+    shifted: bool
+
+
+@dataclass(slots=True)
+class Sent:
+    """What the clients know: requests answered, failures, planted rows by request id, and when the shift began."""
+
+    answered: int = 0
+    failed: int = 0
+    rows: int = 0
+    planted: dict[str, int] = field(default_factory=dict)
+    shift_time: float | None = None
+
+
+def calls(story: Story, clean: int, shifted: int, planted: int, seed: int) -> Iterator[Call]:
+    """The requests of a run; ``shifted`` of 0 goes on for ever after the clean ones. Same seed, same requests."""
+    rng = np.random.default_rng(seed)
+    everyone = story.x_stream
+    later = everyone[story.shifted(everyone)]
+    spots = set(rng.choice(np.arange(clean // 10, clean), size=planted, replace=False).tolist())
+    number = 0
+    while number < clean + shifted or not shifted:
+        is_shifted = number >= clean
+        pool = later if is_shifted else everyone
+        rows = pool[rng.integers(0, len(pool), rng.integers(1, MAX_ROWS + 1))].copy()
+        row = None
+        if number in spots:
+            row = int(rng.integers(0, len(rows)))
+            rows[row, story.impossible[0]] = story.impossible[1]
+        path, body = _spoken(story, rows, number)
+        yield Call(f"demo-{seed}-{number}", path, body, row, is_shifted)
+        number += 1
+
+
+def _spoken(story: Story, rows: Array, number: int) -> tuple[str, dict[str, Any]]:
+    """The rows in V1, V2 or Seldon, in turns."""
+    name = story.name
+    values = [[int(v) if v.is_integer() else v for v in row] for row in rows.tolist()]
+    if number % 3 == 0:
+        return f"/v1/models/{name}:predict", {"instances": values}
+    if number % 3 == 1:
+        tensor = {"name": "rows", "datatype": "FP64", "shape": list(rows.shape), "data": values}
+        return f"/v2/models/{name}/infer", {"inputs": [tensor]}
+    names = [feature.name for feature in story.features]
+    return f"/seldon/seldon/{name}/api/v1.0/predictions", {"data": {"names": names, "ndarray": values}}
+
+
+async def send(calls: Iterator[Call], url: str, sent: Sent, rate: float, stop: asyncio.Event) -> None:
+    """Send the calls in their order of beginning, at most ``rate`` a second, over a few connections."""
+    began = time.monotonic()
+    turn = asyncio.Lock()
+    started = 0
+
+    async def client(http: httpx.AsyncClient) -> None:
+        nonlocal started
+        while not stop.is_set():
+            async with turn:
+                call = next(calls, None)
+                if call is None:
+                    return
+                if call.shifted and sent.shift_time is None:
+                    sent.shift_time = time.time()
+                started += 1
+                ahead = began + started / rate - time.monotonic()
+                if ahead > 0:
+                    await asyncio.sleep(ahead)
+            await _one(http, call, sent)
+
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30.0, trust_env=False) as http:
+        await asyncio.gather(*(client(http) for _ in range(CONNECTIONS)))
+
+
+async def _one(http: httpx.AsyncClient, call: Call, sent: Sent) -> None:
+    try:
+        answer = await http.post(call.path, json=call.body, headers={"X-Request-Id": call.request_id})
+    except httpx.HTTPError:
+        sent.failed += 1
+        return
+    if answer.status_code != 200:
+        sent.failed += 1
+        return
+    sent.answered += 1
+    if call.planted is not None:
+        sent.planted[call.request_id] = call.planted
