@@ -25,6 +25,8 @@ WANTED = frozenset(
     }
 )
 
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
 
 class Http1:
     """Pairs the requests and responses of one connection, in order.
@@ -63,7 +65,7 @@ class Http1:
         except httptools.HttpParserUpgrade as upgrade:
             if side == UPSTREAM:
                 raise UnparsableError("upgrade", lasting=True) from None
-            self._offered(data[upgrade.args[0] :])
+            self._offered_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             raise UnparsableError("malformed") from error
         if self.left:
@@ -79,6 +81,11 @@ class Http1:
     def method(self) -> str:
         """Of the request whose headers are complete."""
         return str(self._request_parser.get_method().decode("latin-1"))
+
+    @property
+    def upgrading(self) -> bool:
+        """Whether the request being parsed offers to upgrade."""
+        return bool(self._request_parser.should_upgrade())
 
     @property
     def status(self) -> int:
@@ -109,8 +116,17 @@ class Http1:
         else:
             self._offered(self._offer + data)
 
+    def _offered_upgrade(self, rest: bytes) -> None:
+        """The parser stops behind the head of a request that offers to upgrade. Its body is HTTP/1 all the same."""
+        if self._requests.open is not None:
+            self._request_parser = httptools.HttpRequestParser(self._requests)
+            rest = b"POST / HTTP/1.1\r\n" + self._requests.framing + b"\r\n" + rest
+            self.feed(CLIENT, rest, self.now)
+        else:
+            self._offered(rest)
+
     def _offered(self, rest: bytes) -> None:
-        """The request offered to upgrade; what follows is HTTP only if the answer declines."""
+        """What follows the request is HTTP only if the answer declines the upgrade."""
         if len(rest) > LONGEST_HEAD:
             raise UnparsableError("upgrade", lasting=True)
         self._offer = rest
@@ -160,34 +176,48 @@ class _Side:
         self._captured = False
         self._in_head = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name in WANTED and self._in_head:
-            self.message.headers[name.decode()] = value.decode("latin-1")
-
     def on_body(self, data: bytes) -> None:
         if self._captured:
             self.message.body.add(data, self._cap)
 
 
 class _Requests(_Side):
+    """``framing`` is what the head of a request that offers to upgrade said of its body."""
+
     def __init__(self, connection: Http1, recorder: Recorder) -> None:
         super().__init__(connection, recorder)
         self.open: Exchange | None = None
+        self.framing = b""
+        self._goes_on = False
 
     def on_message_begin(self) -> None:
+        if self._goes_on:
+            return
         self.open = Exchange(self._recorder.memory)
         self.message = self.open.request
         self.message.started = self._connection.now
-        self._target = b""
+        self._target = self.framing = b""
         self._captured, self._in_head = False, True
 
     def on_url(self, url: bytes) -> None:
+        if self._goes_on:
+            return
         self._target += url
         if len(self._target) > LONGEST_HEAD:
             self._connection.left = "malformed"
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if not self._in_head:
+            return
+        if name in WANTED:
+            self.message.headers[name.decode()] = value.decode("latin-1")
+        elif name in FRAMING:
+            self.framing += name + b": " + value + b"\r\n"
+
     def on_headers_complete(self) -> None:
+        if self._goes_on:
+            return
         exchange, connection = self.open, self._connection
         assert exchange is not None
         self._in_head = False
@@ -200,6 +230,10 @@ class _Requests(_Side):
         self._captured = exchange.kind is not None
 
     def on_message_complete(self) -> None:
+        if not self._goes_on and self.framing and self._connection.upgrading:
+            self._goes_on = True  # the parser stops here; its body is still to come
+            return
+        self._goes_on = False
         exchange, self.open = self.open, None
         assert exchange is not None
         self.message.done = True
@@ -235,7 +269,7 @@ class _Responses(_Side):
             return
         if name in WANTED:
             self.message.headers[name.decode()] = value.decode("latin-1")
-        elif name in (b"content-length", b"transfer-encoding"):
+        elif name in FRAMING:
             self._sized = True
 
     def on_headers_complete(self) -> None:
