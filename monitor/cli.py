@@ -1,23 +1,26 @@
-"""The command ``offpath``. A command's module is imported when it is called, and its heavy parts when it runs."""
+"""The command ``offpath``. Commands are light to import, and load their heavy parts when they run."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 COMMANDS = ("demo", "capture", "worker", "ingest", "fit", "check", "replay", "schema")
+"""In the order of ``--help``. Each is a module of :mod:`monitor.commands` with HELP, EXAMPLE, add_arguments and run."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the answer is the exit status: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
-    parser = _parser()
-    args = parser.parse_args(arguments)
+    args = _parser(_asked(arguments)).parse_args(arguments)
     try:
-        return int(args.module.run(args))
+        status = int(args.module.run(args))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, head for example, has seen enough
@@ -30,7 +33,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2 if type(error).__name__ == "ConfigurationError" else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _asked(arguments: Sequence[str]) -> Sequence[str]:
+    """The commands that must be imported to read these arguments: the first word, or all for the overview."""
+    return (arguments[0],) if arguments and arguments[0] in COMMANDS else COMMANDS
+
+
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="offpath",
         description="Watches models in production without touching their hot path.",
@@ -38,9 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = import_module(f"monitor.commands.{name}")
-        _add(commands, name, module)
+    for name in names:
+        _add(commands, name, import_module(f"monitor.commands.{name}"))
     return parser
 
 

@@ -1,8 +1,13 @@
 """Single values from the environment: ``OFFPATH_WORKER__LISTEN=0.0.0.0:9090``.
 
-Two underscores go one level down; names are written in any case, with ``_`` for ``-``. An item of a list is called
-by its ``name``, or by its index: ``OFFPATH_MONITORS__INCOME_DRIFT__WINDOW__COUNT=500``, ``OFFPATH_SINKS__0__PATH=x``.
-Values are read as YAML.
+Two underscores go one level down; names are written in any case, with ``_`` for ``-`` and ``.``. An item of a list is
+called by its ``name``, or by its index: ``OFFPATH_MONITORS__INCOME_DRIFT__WINDOW__COUNT=500``,
+``OFFPATH_SINKS__0__PATH=x``. Where the configuration holds text, the variable's text is taken as it is; elsewhere it is
+read as YAML, so that whole sections can be given: ``OFFPATH_SINKS='[{type: prometheus}]'``. Relative paths are
+relative to the configuration file, as they are in it.
+
+Left alone are the variables of :data:`NOT_SETTINGS`, and those without two underscores that name no section:
+container platforms make ``OFFPATH_PORT`` and the like of a service's name.
 """
 
 from __future__ import annotations
@@ -12,8 +17,10 @@ from typing import Any
 
 import yaml
 
-from monitor.configuration.document import Document, Path, Place
+from monitor.configuration.document import Document, Path, Place, spelled
 from monitor.configuration.mistakes import Mistake, nearest
+from monitor.configuration.schema import known_keys, known_types
+from monitor.settings import Settings
 
 PREFIX = "OFFPATH_"
 
@@ -21,63 +28,96 @@ NOT_SETTINGS = frozenset({"OFFPATH_DATA", "OFFPATH_DEBUG", "OFFPATH_INGEST_TOKEN
 """Variables that mean something else, and so does everything that begins with ``OFFPATH_TEST_``."""
 
 
-def override(document: Document, environ: Mapping[str, str], sections: Mapping[str, Any]) -> None:
-    """Put the environment's values into the document; ``sections`` are the keys that its top may have."""
+def override(document: Document, environ: Mapping[str, str]) -> None:
+    """Put the environment's values into the document."""
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS or variable.startswith("OFFPATH_TEST_"):
             continue
         steps = variable[len(PREFIX) :].lower().split("__")
-        if len(steps) == 1 and steps[0] not in sections:
-            continue  # another program's, or one that a container platform made of a service's name
-        path = _set(document, variable, steps, environ[variable], sections)
-        if path is not None:
-            document.places[path] = Place(variable, 0, 0)
+        if len(steps) == 1 and steps[0] not in Settings.model_fields:
+            meant = _single_underscore(steps[0])
+            if meant:
+                wrong = "is no setting: two underscores go one level down"
+                document.mistakes.append(Mistake(variable, 0, 0, "", None, wrong, meant))
+            continue
+        try:
+            _set(document, variable, steps, environ[variable])
+        except LookupError as error:
+            document.mistakes.append(error.args[0])
 
 
-def _set(document: Document, variable: str, steps: list[str], text: str, sections: Mapping[str, Any]) -> Path | None:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+def _single_underscore(step: str) -> str:
+    """``worker_listen`` as the variable that was meant, if there is such a setting."""
+    for section in Settings.model_fields:
+        key = step.removeprefix(f"{section}_")
+        if key != step and key in known_keys((section,), {}):
+            return f"{PREFIX}{section}__{key}".upper()
+    return ""
+
+
+def _set(document: Document, variable: str, steps: list[str], text: str) -> None:
+    """Raises :class:`LookupError` with a mistake."""
     at: Any = document.values
     path: Path = ()
-    for i, step in enumerate(steps):
-        key = _key(at, step)
-        if key is None or (i == 0 and key not in sections):
-            known = _names(at) if isinstance(at, list) else list(sections)
-            document.mistakes.append(
-                Mistake(
-                    variable, 0, 0, step, None, f"there is none of that name: {', '.join(known)}", nearest(step, known)
-                )
-            )
-            return None
+    for step in steps[:-1]:
+        key = _key(document, variable, path, at, step)
         path = (*path, key)
-        if i == len(steps) - 1:
-            at[key] = value
-        elif isinstance(at, list) or isinstance(at.get(key), (dict, list)):
-            at = at[key]
-        else:
-            at[key] = {}
-            at = at[key]
-    return path
+        if not isinstance(at, list) and at.get(key) is None:
+            _new_section(document, variable, path, at, key)
+        at = at[key]
+        if not isinstance(at, (dict, list)):
+            raise LookupError(Mistake(variable, 0, 0, spelled(path), None, "is a single value, with nothing below it"))
+    key = _key(document, variable, path, at, steps[-1])
+    path = (*path, key)
+    for stale in [place for place in document.places if place[: len(path)] == path]:
+        del document.places[stale]
+    document.places[path] = Place(variable, 0, 0)
+    at[key] = _read(text, known_types(path, document.values))
 
 
-def _names(items: list[Any]) -> list[str]:
-    return [str(item["name"]) for item in items if isinstance(item, dict) and "name" in item]
+def _new_section(document: Document, variable: str, path: Path, at: dict[str, Any], key: Any) -> None:
+    types = known_types(path, document.values)
+    if "array" in types:
+        raise LookupError(Mistake(variable, 0, 0, spelled(path), None, "none is configured that could be changed"))
+    if types and "object" not in types:
+        raise LookupError(Mistake(variable, 0, 0, spelled(path), None, "is a single value, with nothing below it"))
+    at[key] = {}
+    document.places[path] = Place(variable, 0, 0)
 
 
-def _key(at: Any, step: str) -> str | int | None:
+def _read(text: str, types: set[str]) -> Any:
+    if "string" in types:
+        return None if not text and "null" in types else text
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text
+
+
+def _key(document: Document, variable: str, path: Path, at: Any, step: str) -> str | int:
     """The key or index that the step means, written in the document's way."""
-    if isinstance(at, dict):
-        return next((key for key in at if _plain(key) == _plain(step)), step)
     if isinstance(at, list):
         for i, item in enumerate(at):
-            if isinstance(item, dict) and _plain(item.get("name", "")) == _plain(step):
+            if _plain(_name(item)) == _plain(step):
                 return i
-        if step.isdigit() and int(step) < len(at):
+        if step.isdecimal() and int(step) < len(at):
             return int(step)
-    return None
+        known = [name for item in at if (name := _name(item))]
+    else:
+        known = [*at, *known_keys(path, document.values)]
+        for key in known:
+            if _plain(key) == _plain(step):
+                return key
+        if path:  # unknown keys of sections are found with those of the file
+            return step
+    expected = f"there is none of that name; there are {', '.join(dict.fromkeys(known)) or 'none'}"
+    raise LookupError(Mistake(variable, 0, 0, spelled((*path, step)), None, expected, nearest(step, known)))
 
 
-def _plain(name: Any) -> str:
-    return str(name).lower().replace("-", "_").replace(".", "_")
+def _name(item: Any) -> str:
+    """An item's name; sinks are called by their type where they have none."""
+    return str(item.get("name") or item.get("type") or "") if isinstance(item, dict) else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")

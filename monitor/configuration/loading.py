@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,91 +12,76 @@ from pydantic import ValidationError
 from monitor.configuration.crosscheck import cross_check
 from monitor.configuration.document import Document, place_of, read, spelled
 from monitor.configuration.environment import override
-from monitor.configuration.mistakes import ConfigurationError, Mistake, nearest
-from monitor.configuration.schema import known_keys, known_values
+from monitor.configuration.mistakes import ConfigurationError, Mistake
+from monitor.configuration.validation import mistakes_of
 from monitor.settings import Settings
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of a file, overridden by the environment; relative paths are relative to the file.
 
+    ``environ`` defaults to the process's own; see :mod:`monitor.configuration.environment` for the variables.
+
     Raises
     ------
     ConfigurationError : with every mistake that was found.
     """
-    settings, mistakes = _read(path, os.environ if environ is None else environ)
-    if settings is None or mistakes:
-        raise ConfigurationError(mistakes)
-    return settings
+    return _settings(*_read(path, environ))
 
 
 def load_unfitted(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """:func:`load`, but artefacts need not be there yet: for the command that writes them."""
-    settings, mistakes = _read(path, os.environ if environ is None else environ)
-    mistakes = [mistake for mistake in mistakes if not mistake.path.endswith((".artifact", ".reference"))]
-    if settings is None or mistakes:
-        raise ConfigurationError(mistakes)
-    return settings
+    """:func:`load`, but artefacts need not be there yet, nor fit: for the command that writes them."""
+    settings, mistakes = _read(path, environ)
+    return _settings(settings, [m for m in mistakes if not m.path.endswith((".artifact", ".reference"))])
 
 
 def check(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Mistake, ...]:
     """Every mistake of a file and the environment; empty if there is none."""
     try:
-        return tuple(_read(path, os.environ if environ is None else environ)[1])
+        return tuple(_read(path, environ)[1])
     except ConfigurationError as error:
         return error.mistakes
 
 
-def _read(path: Path, environ: Mapping[str, str]) -> tuple[Settings | None, list[Mistake]]:
+def _settings(settings: Settings | None, mistakes: list[Mistake]) -> Settings:
+    if settings is None or mistakes:
+        raise ConfigurationError(mistakes)
+    return settings
+
+
+def _read(path: Path, environ: Mapping[str, str] | None) -> tuple[Settings | None, list[Mistake]]:
     document = read(path)
-    override(document, environ, Settings.model_fields)
-    mistakes = list(document.mistakes)
+    _complete(document.values)
+    override(document, os.environ if environ is None else environ)
     _resolve(document.values, path.resolve().parent)
+    settings, found = _validate(document)
+    mistakes = [*document.mistakes, *found.values()]
+    for place, value, expected, word in cross_check(document.values):
+        if place not in found:
+            mistakes.append(Mistake(*place_of(document.places, place), spelled(place), value, expected, word))
+    return settings, sorted(mistakes, key=lambda mistake: (mistake.line == 0, mistake.line, mistake.column))
+
+
+def _validate(document: Document) -> tuple[Settings | None, dict[tuple[str | int, ...], Mistake]]:
     try:
-        settings = Settings.model_validate(document.values)
+        return Settings.model_validate(document.values), {}
     except ValidationError as error:
-        mistakes += _mistakes(error, document)
-        settings = None
-    if settings is not None:
-        mistakes += cross_check(settings, document.places)
-    return settings, sorted(mistakes, key=lambda mistake: (mistake.origin, mistake.line, mistake.column))
+        return None, dict(mistakes_of(error, document))
 
 
-def _mistakes(error: ValidationError, document: Document) -> Iterator[Mistake]:
-    for item in error.errors(include_url=False):
-        path, value = _located(item["loc"], document.values)
-        place = place_of(document.places, path)
-        kind, word = item["type"], ""
-        expected = item["msg"].removeprefix("Value error, ")
-        if kind == "extra_forbidden":
-            keys = known_keys(path[:-1], document.values)
-            expected, word, value = "unknown key", nearest(path[-1], keys), None
-        elif kind == "missing":
-            expected, value = "is required and missing", None
-        elif kind in ("literal_error", "union_tag_invalid"):
-            if kind == "union_tag_invalid":
-                path, value = (*path, "type"), value.get("type") if isinstance(value, dict) else value
-                place = place_of(document.places, path)
-            choices = known_values(path, document.values)
-            expected, word = f"expected one of {', '.join(choices)}", nearest(value, choices)
-        elif kind == "union_tag_not_found":
-            expected, value = f"needs a type: one of {', '.join(known_values((*path, 'type'), document.values))}", None
-        elif isinstance(value, (dict, list)):
-            value = None
-        yield Mistake(*place, spelled(path), value, expected, word)
-
-
-def _located(loc: tuple[Any, ...], values: Any) -> tuple[tuple[int | str, ...], Any]:
-    """The document's path of a pydantic location, which names union members too; and the value there."""
-    path: tuple[int | str, ...] = ()
-    at = values
-    for i, part in enumerate(loc):
-        if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int) and part < len(at)):
-            at = at[part]
-            path = (*path, part)
-        elif i == len(loc) - 1 and isinstance(at, dict) and isinstance(part, str) and not part.startswith("function-"):
-            return (*path, part), None
-    return path, at
+def _complete(values: dict[str, Any]) -> None:
+    """Put in the defaults that the environment may change or that hold paths. A section without content is none."""
+    for section in [key for key, value in values.items() if value is None and key in Settings.model_fields]:
+        del values[section]
+    defaults = Settings()
+    for section, key in _PATHS:
+        given = values.setdefault(section, {})
+        if isinstance(given, dict):
+            given.setdefault(key, getattr(getattr(defaults, section), key))
+    sinks = values.setdefault("sinks", [sink.model_dump() for sink in defaults.sinks])
+    for sink in sinks if isinstance(sinks, list) else ():
+        if isinstance(sink, dict) and sink.get("type") == "store":
+            sink.setdefault("path", ".offpath/findings.db")
 
 
 _PATHS = (("transport", "path"), ("capture", "spool"))
@@ -106,22 +91,18 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     """Make relative paths relative to the file, in place."""
 
     def resolve(section: Any, key: str) -> None:
-        if isinstance(section, dict) and isinstance(section.get(key), str) and section[key] != "-":
-            section[key] = str(base / section[key])
+        text = section.get(key) if isinstance(section, dict) else None
+        if isinstance(text, str) and text not in ("", "-"):
+            section[key] = str(base / text)
 
-    defaults = Settings()
     for section, key in _PATHS:
-        given = values.setdefault(section, {})
-        if isinstance(given, dict):
-            given.setdefault(key, getattr(getattr(defaults, section), key))
-            resolve(given, key)
-    if "sinks" not in values:
-        values["sinks"] = [sink.model_dump() for sink in defaults.sinks]
-    for sink in values["sinks"] if isinstance(values["sinks"], list) else ():
-        if isinstance(sink, dict) and sink.get("type") == "store":
-            sink.setdefault("path", ".offpath/findings.db")
+        resolve(values.get(section), key)
+    for sink in _items(values.get("sinks")):
         resolve(sink, "path")
-    for monitor in values.get("monitors") or ():
-        if isinstance(monitor, dict):
-            resolve(monitor.get("detector"), "artifact")
-            resolve(monitor.get("detector"), "reference")
+    for monitor in _items(values.get("monitors")):
+        for key in ("artifact", "reference"):
+            resolve(monitor.get("detector"), key)
+
+
+def _items(section: Any) -> list[dict[str, Any]]:
+    return [item for item in section if isinstance(item, dict)] if isinstance(section, list) else []

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 class Mistake(NamedTuple):
     """One mistake: where it is, what stands there, what was expected, and the nearest valid word.
 
-    ``origin`` is the file, or the environment variable, that it came from; ``line`` and ``column`` count from 1.
+    ``origin`` is the file, or the environment variable, that it came from; ``line`` and ``column`` count from 1, and
+    are 0 where there is no text to point at. ``path`` is the place in the configuration: ``monitors[0].window``.
+
+    >>> print(Mistake("offpath.yaml", 14, 5, "monitors[0].windw", None, "unknown key", "window"))
+    offpath.yaml:14:5: monitors[0].windw: unknown key; did you mean "window"?
     """
 
     origin: str
@@ -37,13 +41,14 @@ class ConfigurationError(ValueError):
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """The known word that is most like it, or ``""``.
+    """The known word that is most like it, whatever the case, or ``""``.
 
-    >>> nearest("windw", ["window", "detector"])
-    'window'
+    >>> nearest("windw", ["window", "detector"]), nearest("ksdrift", ["KSDrift", "KNN"])
+    ('window', 'KSDrift')
     """
-    found = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return found[0] if found else ""
+    folded = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(str(word).lower()[:100], folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else ""
 
 
 def unknown_name(origin: str, name: str, known: Sequence[str]) -> Mistake:

@@ -14,12 +14,12 @@ def json_schema() -> Mapping[str, Any]:
     """JSON Schema, draft 2020-12, of the configuration file."""
     schema = Settings.model_json_schema()
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "offpath configuration"}
-    return {**schema, **head}
+    return {**head, **{key: value for key, value in schema.items() if key != "title"}}
 
 
 def known_keys(path: tuple[int | str, ...], values: Any) -> list[str]:
     """The keys that a section may have."""
-    return [key for schema in _schemas(path, values) for key in schema.get("properties", {})]
+    return list(dict.fromkeys(key for schema in _schemas(path, values) for key in schema.get("properties", {})))
 
 
 def known_values(path: tuple[int | str, ...], values: Any) -> list[str]:
@@ -30,6 +30,17 @@ def known_values(path: tuple[int | str, ...], values: Any) -> list[str]:
         if "const" in schema:
             words.append(str(schema["const"]))
     return list(dict.fromkeys(words))
+
+
+def known_types(path: tuple[int | str, ...], values: Any) -> set[str]:
+    """The JSON types that a value may have; empty where anything goes, and where nothing is known."""
+    return {schema["type"] for schema in _schemas(path, values) if "type" in schema}
+
+
+def sections_with(key: str, path: tuple[int | str, ...], values: Any) -> list[str]:
+    """The sections below a place that have the key."""
+    below = [name for name in known_keys(path, values) if "object" in known_types((*path, name), values)]
+    return [name for name in below if key in known_keys((*path, name), values)]
 
 
 def _schemas(path: tuple[int | str, ...], values: Any) -> list[Mapping[str, Any]]:
