@@ -5,6 +5,7 @@ Both look back a fixed number of offsets, so that reading that many again after 
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -22,18 +23,20 @@ class Seen:
     def __init__(self, lookback: int) -> None:
         self.lookback = lookback
         self._offsets: dict[Hashable, int] = {}
+        self._order: deque[tuple[Hashable, int]] = deque()
 
     def add(self, key: Hashable, offset: int) -> bool:
         """Note the key; true if it was there in the last ``lookback`` offsets."""
-        offsets = self._offsets
-        again = offsets.pop(key, None)
-        offsets[key] = offset
+        offsets, order = self._offsets, self._order
         horizon = offset - self.lookback
-        oldest = next(iter(offsets))
-        while offsets[oldest] < horizon:
-            del offsets[oldest]
-            oldest = next(iter(offsets))
-        return again is not None and again >= horizon
+        again = offsets.get(key, horizon - 1) >= horizon
+        offsets[key] = offset
+        order.append((key, offset))
+        while order[0][1] < horizon:
+            old, noted = order.popleft()
+            if offsets[old] == noted:  # not noted again since
+                del offsets[old]
+        return again
 
 
 class Pair(NamedTuple, Generic[T]):
@@ -54,7 +57,7 @@ class Joiner(Generic[T]):
     def __init__(self, lookback: int) -> None:
         self.lookback = lookback
         self.unpaired = 0
-        self._waiting: dict[str, tuple[int, str, T]] = {}
+        self._waiting: OrderedDict[str, tuple[int, str, T]] = OrderedDict()  # its first is found at once
 
     def add(self, request_id: str, side: str, offset: int, value: T) -> Pair[T] | None:
         """Take one side; answer the pair if the other was waiting."""

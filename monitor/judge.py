@@ -42,9 +42,8 @@ class Judge:
 
     def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
         """Judge what a block brought."""
-        for event in events:
-            for batch in self.window.push(event.rows):
-                yield self._judge_window(batch)
+        for batch in self.window.push(*[event.rows for event in events]):
+            yield self._judge_window(batch)
 
     def expire(self, now: float) -> Iterator[Finding]:
         """Judge the windows that are over at ``now``."""
@@ -95,9 +94,10 @@ class InstanceJudge(Judge):
             starts = ends - [len(event.rows.x) for event in group]
             for i in np.unique(np.searchsorted(ends, np.flatnonzero(verdict.is_outlier), side="right")).tolist():
                 yield instance_finding(self.spec, group[i], scores[starts[i] : ends[i]], verdict.threshold)
-            for event, start, end in zip(group, starts.tolist(), ends.tolist(), strict=True):
-                for batch in self.window.push(event.rows._replace(x=scores[start:end, None])):
-                    yield self._sum_up(batch)
+            places = zip(group, starts.tolist(), ends.tolist(), strict=True)
+            scored = [event.rows._replace(x=scores[start:end, None]) for event, start, end in places]
+            for batch in self.window.push(*scored):
+                yield self._sum_up(batch)
 
     def _scored(self, events: Sequence[EventRows]) -> list[tuple[Sequence[EventRows], Verdict]]:
         x = np.concatenate([event.rows.x for event in events]) if len(events) > 1 else events[0].rows.x

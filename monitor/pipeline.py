@@ -30,7 +30,7 @@ from monitor.events import (
 from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
 from monitor.judge import InstanceJudge, Judge, make_judge
-from monitor.routing import Columns, Feed, ModelRoute, Router
+from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.windows import Rows
 
 Decode = Callable[[PayloadEvent, str], Tensors]
@@ -122,10 +122,11 @@ class Pipeline:
             state.position = delivery.offset
         state.next = max(state.next, state.position + 1)
         for feed, events in gathered.values():
+            rows = sum([len(event.rows.x) for event in events])
             for spec in feed.monitors:
                 judge = state.judge(spec)
                 outcome.findings.extend(judge.take(events))
-                outcome.tally.rows[spec.name] += sum(len(event.rows.x) for event in events)
+                outcome.tally.rows[spec.name] += rows
                 _drain(spec, judge, outcome)
         return outcome
 
@@ -172,49 +173,48 @@ class Pipeline:
             if fresh:
                 tally.skipped["duplicate"] += 1
             return
-        if fresh:
-            for what in event.derived:
-                tally.skipped[f"missing_{what}"] += 1
-        routes = self._router.routes(event)
-        if not routes:
+        for what in event.derived:
+            tally.skipped[f"missing_{what}"] += fresh
+        targets = self._router.targets(event)
+        if not targets:
             tally.skipped["unknown_model"] += fresh
-            return
-        for route in routes:
-            if fresh:
-                tally.events[route.namespace, route.name, event.side] += 1
+        for target in targets:
+            route = target.route
+            tally.events[route.namespace, route.name, event.side] += fresh
+            if not target.feeds:
+                continue
+            if event.status >= 400:
+                tally.skipped["error_status"] += fresh
+                continue
             try:
-                self._feed(state, route, event, delivery, gathered, outcome)
+                self._feed(state, target, event, delivery, gathered, tally)
             except InvalidEvent as error:
                 self._reject(state, delivery, error, route.name, outcome)
 
     def _feed(
         self,
         state: _PartitionState,
-        route: ModelRoute,
+        target: Target,
         event: PayloadEvent,
         delivery: Delivery,
         gathered: dict[int, tuple[Feed, list[EventRows]]],
-        outcome: Outcome,
+        tally: Tally,
     ) -> None:
-        side = event.side
-        feeds = [feed for feed in route.feeds if getattr(feed, side, None) is not None]
-        if not feeds:
-            return
-        if event.status >= 400:
-            outcome.tally.skipped["error_status"] += delivery.offset >= state.resumed
-            return
-        tensors = self._decode(event, route.protocol)
-        for feed in feeds:
-            columns: Columns = getattr(feed, side)
+        tensors = self._decode(event, target.route.protocol)
+        for feed, columns in target.feeds:
             rows = Rows(columns.rows(tensors), delivery.partition, delivery.offset, event.time)
             if not len(rows.x):
-                outcome.tally.skipped["empty"] += delivery.offset >= state.resumed
+                tally.skipped["empty"] += delivery.offset >= state.resumed
                 continue
             taken: EventRows | None = EventRows(rows, event)
             if feed.joined:
                 taken = self._join(state, feed, EventRows(rows, event))
-            if taken is not None:
-                gathered.setdefault(id(feed), (feed, []))[1].append(taken)
+            if taken is None:
+                continue
+            try:
+                gathered[id(feed)][1].append(taken)
+            except KeyError:
+                gathered[id(feed)] = (feed, [taken])
 
     @staticmethod
     def _join(state: _PartitionState, feed: Feed, taken: EventRows) -> EventRows | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from detectors.base import Array
 from monitor.codecs.base import Tensors
@@ -49,18 +49,35 @@ class ModelRoute:
         return all(fnmatchcase(getattr(event, name), pattern) for name, pattern in self.match.items())
 
 
+class Target(NamedTuple):
+    """A model, and its feeds that take the side of the event."""
+
+    route: ModelRoute
+    feeds: tuple[tuple[Feed, Columns], ...]
+
+
 class Router:
     """Finds the models of an event; remembers what it found."""
 
     def __init__(self, routes: Sequence[ModelRoute]) -> None:
         self._routes = tuple(routes)
-        self._known: dict[tuple[str, str, str, str], tuple[ModelRoute, ...]] = {}
+        self._known: dict[tuple[str, ...], tuple[Target, ...]] = {}
 
-    def routes(self, event: PayloadEvent) -> tuple[ModelRoute, ...]:
-        key = (event.namespace, event.model, event.endpoint, event.source)
+    def targets(self, event: PayloadEvent) -> tuple[Target, ...]:
+        """The models that the event belongs to."""
+        key = (event.namespace, event.model, event.endpoint, event.source, event.side)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MAX_ROUTES:
                 self._known.clear()
-            found = self._known[key] = tuple(route for route in self._routes if route.matches(event))
+            found = self._known[key] = tuple(
+                Target(route, tuple(_feeds(route, event.side))) for route in self._routes if route.matches(event)
+            )
         return found
+
+
+def _feeds(route: ModelRoute, side: str) -> Iterator[tuple[Feed, Columns]]:
+    for feed in route.feeds:
+        columns: Columns | None = getattr(feed, side, None)
+        if columns is not None:
+            yield feed, columns

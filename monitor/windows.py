@@ -45,8 +45,8 @@ class Window(Protocol):
     late: int
     """Rows that came after their window was closed, and were left out."""
 
-    def push(self, rows: Rows) -> Iterator[Batch]:
-        """Take the rows; answer the windows that they completed."""
+    def push(self, *events: Rows) -> Iterator[Batch]:
+        """Take the rows of consecutive events; answer the windows that they completed."""
         ...
 
     def expire(self, now: float) -> Iterator[Batch]:
@@ -101,7 +101,19 @@ class CountWindow:
         self._filled = 0
         self._segments: deque[_Segment] = deque()
 
-    def push(self, rows: Rows) -> Iterator[Batch]:
+    def push(self, *events: Rows) -> Iterator[Batch]:
+        for rows in events:
+            n = len(rows.x)
+            after = self._filled + n
+            if self._buffer is not None and self._filled > 0 and after < self.size and rows.offset > self._start[0]:
+                self._buffer[self._filled : after] = rows.x  # the common case: all rows fit into the open window
+                self._segments.append(_Segment(rows.offset, 0, n, rows.time))
+                self._filled = after
+            else:
+                yield from self._split(rows)
+
+    def _split(self, rows: Rows) -> Iterator[Batch]:
+        """Take rows that begin or end a window, or are where the position to resume from is."""
         at, n = 0, len(rows.x)
         if (rows.offset, n) <= self._start:  # before the position to resume from
             return
@@ -204,9 +216,12 @@ class TimeWindow:
         self._open: dict[int, list[tuple[Rows, int]]] = {}
         self._counts: dict[int, int] = {}
 
-    def push(self, rows: Rows) -> Iterator[Batch]:
-        if rows.offset < self._from:
-            return
+    def push(self, *events: Rows) -> Iterator[Batch]:
+        for rows in events:
+            if rows.offset >= self._from:
+                yield from self._take(rows)
+
+    def _take(self, rows: Rows) -> Iterator[Batch]:
         index = int(rows.time // self.seconds)
         if (index + 1) * self.seconds <= self._watermark:
             if rows.offset >= self._next:

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
 
 from detectors.base import DetectorKind, Verdict, to_json
 
@@ -95,30 +97,26 @@ class Finding:
     instances: tuple[FlaggedInstance, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; times as ISO 8601 in UTC; the verdict without its per-row arrays."""
-        plain = {name: to_json(getattr(self, name)) for name in _PLAIN}
-        verdict = self.verdict.to_dict()
-        del verdict["instance_score"], verdict["feature_score"]
-        times = {name: getattr(self, name).isoformat() for name in ("time", "start", "end")}
-        ends = {name: getattr(self, name)._asdict() for name in ("first", "last")}
-        return {**plain, **times, **ends, "verdict": verdict}
+        """Plain JSON values: what :meth:`to_json` writes, read again."""
+        plain: dict[str, Any] = orjson.loads(self.to_json())
+        return plain
+
+    def to_json(self) -> bytes:
+        """JSON; times as ISO 8601 in UTC, not finite numbers as ``null``, the verdict without its per-row arrays."""
+        told = {name: getattr(self, name) for name in _TOLD}
+        told["verdict"] = {name: getattr(self.verdict, name) for name in _VERDICT}
+        return orjson.dumps(told, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-_PLAIN = (
-    "id",
-    "monitor",
-    "namespace",
-    "model",
-    "kind",
-    "scope",
-    "detector_type",
-    "alarm",
-    "events",
-    "text",
-    "event_id",
-    "request_id",
-    "instances",
-)
+_TOLD = tuple(field.name for field in fields(Finding) if field.name != "verdict")
+_VERDICT = tuple(field.name for field in fields(Verdict) if field.name not in ("instance_score", "feature_score"))
+
+
+def _plain(value: Any) -> Any:
+    """What orjson leaves to us: positions, numpy's booleans, other mappings and sets."""
+    if isinstance(value, Position):
+        return value._asdict()
+    return to_json(value)
 
 
 class Sink(Protocol):

@@ -62,7 +62,7 @@ class JsonLinesSink:
     async def flush(self) -> None:
         if not self._buffer:
             return
-        text = b"".join(orjson.dumps(finding.to_dict()) + b"\n" for finding in self._buffer)
+        text = b"".join(finding.to_json() + b"\n" for finding in self._buffer)
         try:
             self._write(text)
         except OSError as error:

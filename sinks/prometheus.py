@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,34 @@ class MonitorLabels(NamedTuple):
     features: tuple[str, ...] = ()
 
 
+class _Series(NamedTuple):
+    """The series of one monitor, looked up once: ``labels()`` costs more than what it finds."""
+
+    evaluations: Mapping[str, Counter]
+    detections: Counter
+    last: Gauge
+    alarm: Gauge
+    values: tuple[Gauge, ...]
+    feature_statistic: Mapping[str, Gauge]
+    feature_p_value: Mapping[str, Gauge]
+
+    def take(self, finding: Finding) -> None:
+        """Show a judged window."""
+        verdict = finding.verdict
+        self.evaluations[verdict.state].inc()
+        self.detections.inc(int(finding.alarm))
+        self.last.set(finding.time.timestamp())
+        self.alarm.set(int(finding.alarm))
+        told = (verdict.statistic, verdict.p_val, verdict.threshold, verdict.effect_size)
+        for gauge, value in zip(self.values, told, strict=True):
+            gauge.set(np.nan if value is None else value)
+        for feature in verdict.features:
+            if feature.name in self.feature_statistic:
+                statistic, p_val = feature.statistic, feature.p_val
+                self.feature_statistic[feature.name].set(np.nan if statistic is None else statistic)
+                self.feature_p_value[feature.name].set(np.nan if p_val is None else p_val)
+
+
 class PrometheusSink:
     """Every series exists from the start; a finding whose id was seen changes nothing."""
 
@@ -50,68 +78,49 @@ class PrometheusSink:
         self._detections = Counter(
             "offpath_detections", "Alarms of windowed monitors, and rows flagged one by one.", names, registry=registry
         )
-        self._statistic = gauge("statistic", "Statistic of the last window judged.")
-        self._p_value = gauge("p_value", "p-value of the last window judged; NaN for detectors without one.")
-        self._threshold = gauge("threshold", "What the statistic, or the p-value, was compared with.")
-        self._effect_size = gauge("effect_size", "Effect size of the last window judged.")
+        self._values = (
+            gauge("statistic", "Statistic of the last window judged."),
+            gauge("p_value", "p-value of the last window judged; NaN for detectors without one."),
+            gauge("threshold", "What the statistic, or the p-value, was compared with."),
+            gauge("effect_size", "Effect size of the last window judged."),
+        )
         self._last = gauge("last_evaluation_timestamp_seconds", "Event time of the last window judged; 0 before any.")
         self._alarm = gauge("alarm", "1 while the last window judged raised an alarm.")
         self._feature_statistic = gauge("feature_statistic", "Statistic of a column in the last window.", "feature")
         self._feature_p_value = gauge("feature_p_value", "p-value of a column in the last window.", "feature")
         self._scores = ScoreHistogram([m for m in monitors if m.kind != "drift"])
         registry.register(self._scores)
-        self._labels = {monitor.monitor: monitor[:3] for monitor in monitors}
-        self._features = {monitor.monitor: frozenset(monitor.features[:MAX_FEATURES]) for monitor in monitors}
         self._seen: OrderedDict[str, None] = OrderedDict()
-        for monitor in monitors:
-            self._create(monitor)
+        self._series = {monitor.monitor: self._create(monitor) for monitor in monitors}
 
-    def _create(self, monitor: MonitorLabels) -> None:
+    def _create(self, monitor: MonitorLabels) -> _Series:
         labels = monitor[:3]
-        for state in STATES:
-            self._evaluations.labels(*labels, state)
-        self._detections.labels(*labels)
-        self._last.labels(*labels).set(0)
-        self._alarm.labels(*labels).set(0)
-        for value in (self._statistic, self._p_value, self._threshold, self._effect_size):
-            value.labels(*labels).set(np.nan)
-        if monitor.kind == "drift":
-            for feature in sorted(self._features[monitor.monitor]):
-                self._feature_statistic.labels(*labels, feature).set(np.nan)
-                self._feature_p_value.labels(*labels, feature).set(np.nan)
+        features = sorted(set(monitor.features[:MAX_FEATURES])) if monitor.kind == "drift" else ()
+        series = _Series(
+            {state: self._evaluations.labels(*labels, state) for state in STATES},
+            self._detections.labels(*labels),
+            self._last.labels(*labels),
+            self._alarm.labels(*labels),
+            tuple(gauge.labels(*labels) for gauge in self._values),
+            {name: self._feature_statistic.labels(*labels, name) for name in features},
+            {name: self._feature_p_value.labels(*labels, name) for name in features},
+        )
+        for gauge in (*series.values, *series.feature_statistic.values(), *series.feature_p_value.values()):
+            gauge.set(np.nan)
+        return series
 
     async def write(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
-            if finding.id in self._seen or finding.monitor not in self._labels:
+            series = self._series.get(finding.monitor)
+            if finding.id in self._seen or series is None:
                 continue
             self._seen[finding.id] = None
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
-            labels = self._labels[finding.monitor]
             if finding.scope == "instance":
-                self._detections.labels(*labels).inc(round((finding.verdict.effect_size or 0.0) * finding.verdict.n))
+                series.detections.inc(round((finding.verdict.effect_size or 0.0) * finding.verdict.n))
             else:
-                self._window(finding, labels)
-
-    def _window(self, finding: Finding, labels: tuple[str, str, str]) -> None:
-        verdict = finding.verdict
-        self._evaluations.labels(*labels, verdict.state).inc()
-        self._detections.labels(*labels).inc(int(finding.alarm))
-        self._last.labels(*labels).set(finding.time.timestamp())
-        self._alarm.labels(*labels).set(int(finding.alarm))
-        for gauge, value in (
-            (self._statistic, verdict.statistic),
-            (self._p_value, verdict.p_val),
-            (self._threshold, verdict.threshold),
-            (self._effect_size, verdict.effect_size),
-        ):
-            gauge.labels(*labels).set(np.nan if value is None else value)
-        known = self._features[finding.monitor]
-        for feature in verdict.features:
-            if feature.name in known:
-                statistic, p_val = feature.statistic, feature.p_val
-                self._feature_statistic.labels(*labels, feature.name).set(np.nan if statistic is None else statistic)
-                self._feature_p_value.labels(*labels, feature.name).set(np.nan if p_val is None else p_val)
+                series.take(finding)
 
     def observe_scores(self, monitor: str, scores: Array, threshold: float | None) -> None:
         """Take the scores ``(n,)`` of all judged rows into the histogram."""

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from sinks.base import Finding, Unavailable
 
 _TABLES = """
@@ -93,7 +91,7 @@ class StoreSink:
 
 def _row(finding: Finding) -> tuple[Any, ...]:
     verdict = finding.verdict
-    body = orjson.dumps(finding.to_dict())
+    body = finding.to_json()
     return (
         finding.id, finding.monitor, finding.scope, verdict.state, int(finding.alarm), finding.end.timestamp(),
         verdict.statistic, verdict.threshold, body,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 
@@ -29,12 +28,3 @@ class Codec(Protocol):
     def decode(self, body: bytes, headers: Mapping[str, str]) -> Tensors: ...
 
     def encode(self, tensors: Tensors) -> bytes: ...
-
-
-def as_array(values: Any) -> npt.NDArray[Any]:
-    """``values`` (nested lists of JSON values) as an array: numeric if all are numbers or ``null``, else objects."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # ragged
-        return np.asarray(values, dtype=object)
-    return array

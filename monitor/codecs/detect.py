@@ -8,7 +8,7 @@ from typing import Any
 from monitor.codecs import seldon, v1, v2
 from monitor.codecs.base import Codec, Tensors
 from monitor.codecs.inflate import MAX_BYTES, inflate
-from monitor.codecs.values import parse
+from monitor.codecs.values import parse_object
 from monitor.events import InvalidEvent, PayloadEvent
 
 CODECS: Mapping[str, Codec] = {"v1": v1.V1Codec(), "v2": v2.V2Codec(), "seldon": seldon.SeldonCodec()}
@@ -68,16 +68,15 @@ def sniff(body: bytes, headers: Mapping[str, str]) -> Tensors:
     """Decode by what the body looks like: KServe's events carry no path."""
     if b'"binary_data_size"' in body:
         return CODECS["v2"].decode(body, headers)
-    message: Any = parse(body)
-    if isinstance(message, dict):
-        if isinstance(message.get("inputs"), list) and _tensors(message["inputs"]):
-            return v2.tensors(message)
-        if isinstance(message.get("outputs"), list) and _tensors(message["outputs"]):
-            return v2.tensors(message)
-        if any(key in message for key in ("instances", "predictions", "inputs", "outputs")):
-            return v1.tensors(message)
-        if any(key in message for key in ("data", "strData", "binData", "jsonData")):
-            return seldon.tensors(message)
+    message = parse_object(body)
+    if isinstance(message.get("inputs"), list) and _tensors(message["inputs"]):
+        return v2.tensors(message)
+    if isinstance(message.get("outputs"), list) and _tensors(message["outputs"]):
+        return v2.tensors(message)
+    if any(key in message for key in ("instances", "predictions", "inputs", "outputs")):
+        return v1.tensors(message)
+    if any(key in message for key in ("data", "strData", "binData", "jsonData")):
+        return seldon.tensors(message)
     raise InvalidEvent("unknown_protocol", "the body is of no known protocol: V1, V2 or a SeldonMessage")
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from monitor.codecs.base import Tensor, Tensors
 from monitor.codecs.v2 import reshape
-from monitor.codecs.values import array, b64, parse_object
+from monitor.codecs.values import array, b64, is_list, parse_object
 from monitor.events import InvalidEvent
 
 _TF_TYPES: Mapping[Any, tuple[str, str]] = {
@@ -54,7 +54,7 @@ def tensors(message: dict[str, Any]) -> Tensors:
         return {"binData": Tensor("binData", np.array([b64(message["binData"], "binData")], dtype=object))}
     if "jsonData" in message:
         value = message["jsonData"]
-        return {"jsonData": Tensor("jsonData", array(value if isinstance(value, list) else [value], "jsonData"))}
+        return {"jsonData": Tensor("jsonData", array(value if is_list(value) else [value], "jsonData"))}
     raise InvalidEvent("unknown_protocol", "a SeldonMessage has one of data, strData, binData, jsonData")
 
 
@@ -66,7 +66,7 @@ def _data(data: dict[str, Any]) -> Tensors:
         return _one("ndarray", array(data["ndarray"], "data.ndarray"), names)
     if "tensor" in data:
         tensor = data["tensor"]
-        if not isinstance(tensor, dict) or not isinstance(tensor.get("values"), list):
+        if not isinstance(tensor, dict) or not is_list(tensor.get("values")):
             raise InvalidEvent("bad_shape", "data.tensor must have a shape and a list of values")
         shape = tensor.get("shape")
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from monitor.codecs.base import Tensor, Tensors
-from monitor.codecs.values import array, b64, parse_object
+from monitor.codecs.values import array, b64, is_list, parse_object
 from monitor.events import InvalidEvent
 
 _ROWS = ("instances", "predictions")
@@ -60,9 +60,9 @@ def tensors(message: dict[str, Any]) -> Tensors:
 
 
 def _rows(key: str, rows: Any) -> Tensors:
-    if not isinstance(rows, list):
+    if not is_list(rows):
         raise InvalidEvent("bad_shape", f"{key} must be a list, got {type(rows).__name__}")
-    if rows and isinstance(rows[0], dict) and set(rows[0]) != {"b64"}:
+    if isinstance(rows, list) and rows and isinstance(rows[0], dict) and set(rows[0]) != {"b64"}:
         return _objects(key, rows)
     return {key: Tensor(key, _array(rows, key))}
 

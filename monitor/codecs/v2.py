@@ -14,7 +14,7 @@ import numpy.typing as npt
 import orjson
 
 from monitor.codecs.base import Tensor, Tensors
-from monitor.codecs.values import array, parse_object
+from monitor.codecs.values import array, is_list, parse_object
 from monitor.events import InvalidEvent
 
 DTYPES: Mapping[str, str] = {
@@ -97,7 +97,7 @@ def _shape(entry: Mapping[str, Any], where: str) -> list[int]:
 
 def _json_data(entry: Mapping[str, Any], shape: list[int], where: str) -> npt.NDArray[Any]:
     values = entry.get("data")
-    if not isinstance(values, list):
+    if not is_list(values):
         raise InvalidEvent("bad_shape", f"{where}: data must be a list, got {type(values).__name__}")
     found = array(values, where)
     if entry.get("datatype") == "BYTES" and found.dtype != object:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from monitor.codecs.numbers import extract, restore
 from monitor.events import InvalidEvent
 
 MAX_DEPTH = 32
@@ -36,11 +37,22 @@ def parse(body: bytes) -> Any:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The body's JSON object. Raises :class:`InvalidEvent` (``invalid_json``) if it is another value."""
-    value = parse(body)
+    """The body's JSON object. Raises :class:`InvalidEvent` (``invalid_json``) if it is another value.
+
+    Large arrays of numbers in it are arrays of ``float64``: see :mod:`monitor.codecs.numbers`.
+    """
+    rest, arrays = extract(body)
+    value = parse(rest)
+    if arrays:
+        value = restore(value, arrays)
     if not isinstance(value, dict):
         raise InvalidEvent("invalid_json", f"the body must be a JSON object, got {type(value).__name__}")
     return value
+
+
+def is_list(value: Any) -> bool:
+    """Whether it was a list in the JSON."""
+    return isinstance(value, (list, np.ndarray))
 
 
 def array(values: Any, where: str) -> npt.NDArray[Any]:
@@ -48,6 +60,8 @@ def array(values: Any, where: str) -> npt.NDArray[Any]:
 
     ``null`` is NaN among numbers. Raises :class:`InvalidEvent` (``ragged``) if the lists have different lengths.
     """
+    if isinstance(values, np.ndarray):
+        return values
     try:
         found = np.asarray(values)
         if found.dtype.kind in "fiub":  # a string among numbers makes it text: nothing is converted silently
@@ -55,7 +69,7 @@ def array(values: Any, where: str) -> npt.NDArray[Any]:
         mixed = np.array(values, dtype=object)
     except (ValueError, OverflowError):
         raise InvalidEvent("ragged", f"{where}: the rows have different lengths") from None
-    if any(isinstance(value, list) for value in mixed.ravel()[:1000]):
+    if any(is_list(value) for value in mixed.ravel()[:1000]):
         raise InvalidEvent("ragged", f"{where}: the rows have different lengths")
     return mixed
 

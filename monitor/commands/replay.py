@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from monitor.events import Finding
     from monitor.findings import MonitorSpec
     from monitor.pipeline import Outcome
     from monitor.settings import Settings
@@ -111,14 +112,9 @@ def from_table(specs: tuple[MonitorSpec, ...], path: Path) -> Iterator[Outcome]:
             yield Outcome(list(judge.take(events)), [], Tally())
 
 
-def print_finding(finding: object, as_json: bool) -> None:
-    import orjson
-
-    from monitor.events import Finding
-
-    assert isinstance(finding, Finding)
+def print_finding(finding: Finding, as_json: bool) -> None:
     if as_json:
-        print(orjson.dumps(finding.to_dict()).decode())
+        print(finding.to_json().decode())
         return
     word = "ALARM" if finding.alarm else finding.verdict.state
     print(f"{finding.end:%Y-%m-%d %H:%M:%S}  {finding.monitor:<24} {word:<18} {finding.text}")
