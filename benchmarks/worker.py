@@ -34,9 +34,11 @@ from detectors import artifact
 from detectors.base import Feature, Verdict
 from detectors.drift.tabular import TabularDrift
 from monitor import wiring
+from monitor.codecs.detect import decode
 from monitor.events import Record, payload_event
 from monitor.settings import Settings
 from monitor.transport.base import Block, Idle
+from monitor.transport.embedded import EmbeddedSource
 from sinks.base import Finding
 
 COLUMNS = (
@@ -176,7 +178,7 @@ async def decode_too(settings: Settings, events: int) -> None:
 
     def take(block: Block) -> None:
         for delivery in block.deliveries:
-            columns.rows(wiring.decode(payload_event(delivery), "auto"))
+            columns.rows(decode(payload_event(delivery), "auto"))
 
     await _each_block(settings, events, take)
 
@@ -199,7 +201,7 @@ async def _pipeline(settings: Settings, specs: Sequence[Any], events: int) -> No
 
 async def _each_block(settings: Settings, events: int, take: Callable[[Block], object]) -> None:
     log = wiring.open_log(settings)
-    source = wiring.EmbeddedSource(log, settings.transport.topic, settings.worker.group)
+    source = EmbeddedSource(log, settings.transport.topic, settings.worker.group)
     seen = 0
     async for signal in source:
         if isinstance(signal, Block):

@@ -1,0 +1,124 @@
+"""Monitors of the configuration: what they select, their windows, their detectors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detectors import artifact, registry
+from detectors.base import Detector, DetectorError, Feature
+from monitor import tables
+from monitor.columns import Columns
+from monitor.findings import MonitorSpec
+from monitor.settings import FeatureSettings, ModelSettings, MonitorSettings, Settings, WindowSettings, parse_duration
+from monitor.windows import CountWindow, TimeWindow, Window
+
+
+def features_of(settings: Sequence[FeatureSettings]) -> tuple[Feature, ...]:
+    return tuple(Feature(feature.name, feature.type, feature.categories) for feature in settings)
+
+
+def selection(model: ModelSettings, monitor: MonitorSettings) -> tuple[Columns | None, Columns | None]:
+    """What the monitor takes of the request and of the response; ``None`` for a side that it does not look at."""
+    request, response = features_of(model.features), features_of(model.outputs)
+    picks = monitor.columns
+    if monitor.side == "request":
+        return Columns(request, monitor.tensor, picks), None
+    if monitor.side == "response":
+        return None, Columns(response, monitor.tensor, picks)
+    of = [None if picks is None else [n for n in picks if n in {f.name for f in side}] for side in (request, response)]
+    return Columns(request, None, of[0]), Columns(response, None, of[1])
+
+
+def selected_features(model: ModelSettings, monitor: MonitorSettings) -> tuple[Feature, ...]:
+    """The columns that reach the monitor's detector, as far as the configuration names them."""
+    return tuple(feature for side in selection(model, monitor) if side is not None for feature in side.features)
+
+
+def make_window(window: WindowSettings) -> Callable[[Mapping[str, Any] | None], Window]:
+    """A constructor of the configured window, given the state to resume from."""
+    if window.time is not None:
+        seconds, lateness = parse_duration(window.time), parse_duration(window.lateness)
+        return lambda state: TimeWindow(seconds, lateness, window.max_rows, state)
+    if window.sliding is not None:
+        size, step = window.sliding, window.step or max(1, window.sliding // 10)
+        return lambda state: CountWindow(size, step, state)
+    assert window.count is not None
+    return partial(_tumbling, window.count)
+
+
+def _tumbling(size: int, state: Mapping[str, Any] | None) -> Window:
+    return CountWindow(size, None, state)
+
+
+def load_detector(monitor: MonitorSettings, features: Sequence[Feature]) -> Detector:
+    """The monitor's detector, from its artefact or fitted on its reference.
+
+    Raises
+    ------
+    DetectorError : the artefact is of another type, or fitted on other columns than the monitor selects.
+    """
+    wanted = monitor.detector
+    if wanted.artifact is not None:
+        detector = artifact.load(Path(wanted.artifact))
+    else:
+        assert wanted.reference is not None
+        table = tables.read(Path(wanted.reference), features)
+        fittable: Any = registry.create(wanted.type, **wanted.params)
+        detector = fittable.fit(table.rows, table.features)
+    meta = detector.meta
+    if meta.detector_type != wanted.type:
+        raise DetectorError(f"monitor {monitor.name}: the artefact holds a {meta.detector_type}, not a {wanted.type}")
+    names, fitted = [f.name for f in features], [f.name for f in meta.features]
+    if names and names != fitted:
+        raise DetectorError(
+            f"monitor {monitor.name}: its columns are {', '.join(names)}, "
+            f"but the detector was fitted on {', '.join(fitted)}; fit it again with this configuration"
+        )
+    return detector
+
+
+def build_specs(settings: Settings) -> tuple[MonitorSpec, ...]:
+    """All monitors, their detectors loaded."""
+    models = {model.name: model for model in settings.models}
+    return tuple(_spec(models[monitor.model], monitor) for monitor in settings.monitors)
+
+
+def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
+    features = selected_features(model, monitor)
+    detector = load_detector(monitor, features)
+    told = {
+        "window": monitor.window.model_dump(),
+        "side": monitor.side,
+        "tensor": monitor.tensor,
+        "columns": monitor.columns,
+    }
+    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return MonitorSpec(
+        monitor.name,
+        model.namespace,
+        model.name,
+        detector,
+        detector.meta.features,
+        make_window(monitor.window),
+        fingerprint,
+        monitor.alarm.consecutive,
+        monitor.alarm.min_effect_size,
+    )
+
+
+def in_words(window: WindowSettings) -> str:
+    """A window as people say it.
+
+    >>> in_words(WindowSettings(count=1000))
+    'windows of 1,000 rows'
+    """
+    if window.time is not None:
+        return f"windows of {window.time}"
+    if window.sliding is not None:
+        return f"the last {window.sliding:,} rows, every {window.step or max(1, window.sliding // 10):,}"
+    return f"windows of {window.count:,} rows"

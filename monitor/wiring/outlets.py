@@ -1,0 +1,67 @@
+"""Sinks of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monitor.events import Finding
+from monitor.findings import MonitorSpec
+from monitor.settings import CloudEventsSink, JsonLinesSink, PrometheusSink, StoreSink, parse_duration
+from monitor.transport.embedded import EmbeddedPublisher
+from monitor.transport.log import EmbeddedLog
+from sinks.base import Publisher, Sink
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from sinks.prometheus import MonitorLabels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SinkOutlet:
+    """A sink, and the monitors whose findings it takes."""
+
+    sink: Sink
+    monitors: frozenset[str]
+
+    def takes(self, finding: Finding) -> bool:
+        return finding.monitor in self.monitors
+
+
+def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, metrics: CollectorRegistry) -> Sink:
+    """One configured sink."""
+    if isinstance(settings, StoreSink):
+        from sinks.store import StoreSink as Store
+
+        return Store(Path(settings.path), keep=settings.keep)
+    if isinstance(settings, PrometheusSink):
+        from sinks.prometheus import PrometheusSink as Prometheus
+
+        return Prometheus(metrics, monitor_labels(specs))
+    if isinstance(settings, JsonLinesSink):
+        from sinks.jsonlines import JsonLinesSink as JsonLines
+
+        return JsonLines(settings.path)
+    assert isinstance(settings, CloudEventsSink)
+    from sinks.cloudevents import CloudEventsSink as CloudEvents
+
+    return CloudEvents(_destination(settings, log), settings.source, only_alarms=settings.only_alarms)
+
+
+def monitor_labels(specs: Sequence[MonitorSpec]) -> list[MonitorLabels]:
+    """What the metrics of each monitor are called."""
+    from sinks.prometheus import MonitorLabels
+
+    return [MonitorLabels(s.namespace, s.model, s.name, s.kind, tuple(f.name for f in s.features)) for s in specs]
+
+
+def _destination(settings: CloudEventsSink, log: EmbeddedLog) -> Publisher:
+    if settings.topic is not None:
+        return EmbeddedPublisher(log, settings.topic)
+    from monitor.transport.http import HttpPublisher
+
+    assert settings.url is not None
+    return HttpPublisher(settings.url, timeout=parse_duration(settings.timeout))

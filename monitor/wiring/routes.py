@@ -1,0 +1,32 @@
+"""The pipeline over the models of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monitor.codecs.detect import decode
+from monitor.findings import MonitorSpec
+from monitor.pipeline import Pipeline
+from monitor.routing import Feed, ModelRoute
+from monitor.settings import ModelSettings, MonitorSettings, Settings
+from monitor.wiring.monitors import selection
+
+
+def build_pipeline(settings: Settings, specs: Sequence[MonitorSpec]) -> Pipeline:
+    """The pipeline over all models; monitors that select the same rows share one feed."""
+    routes = [route(model, settings.monitors, {spec.name: spec for spec in specs}) for model in settings.models]
+    return Pipeline(routes, decode, settings.worker.lookback)
+
+
+def route(model: ModelSettings, monitors: Sequence[MonitorSettings], specs: Mapping[str, MonitorSpec]) -> ModelRoute:
+    groups: dict[tuple[Any, ...], list[MonitorSettings]] = {}
+    for monitor in monitors:
+        if monitor.model == model.name:
+            groups.setdefault((monitor.side, monitor.tensor, monitor.columns), []).append(monitor)
+    feeds = tuple(
+        Feed(*selection(model, members[0]), tuple(specs[member.name] for member in members))
+        for members in groups.values()
+    )
+    match = {name: pattern for name, pattern in model.match.model_dump().items() if pattern is not None}
+    return ModelRoute(model.name, model.namespace, {"model": model.name, **match}, model.protocol, feeds)

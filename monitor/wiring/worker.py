@@ -1,0 +1,131 @@
+"""A worker with everything around it, and its page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detectors.base import Detector, DetectorError
+from monitor.codecs.detect import REASONS
+from monitor.findings import MonitorSpec
+from monitor.settings import Settings, StoreSink, parse_duration
+from monitor.transport import embedded
+from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource
+from monitor.transport.log import EmbeddedLog
+from monitor.wiring.monitors import build_specs, in_words
+from monitor.wiring.outlets import SinkOutlet, build_sink, monitor_labels
+from monitor.wiring.routes import build_pipeline
+from monitor.worker import Worker
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from monitor.web.server import PageServer
+    from sinks.pipeline_metrics import PipelineMetrics
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembly:
+    """A worker and what has to be closed after it."""
+
+    worker: Worker
+    registry: CollectorRegistry
+    log: EmbeddedLog
+    source: EmbeddedSource
+    outlets: Sequence[SinkOutlet]
+    specs: Sequence[MonitorSpec]
+    metrics: PipelineMetrics
+
+    async def close(self) -> None:
+        await self.source.close()
+        for outlet in self.outlets:
+            await outlet.sink.close()
+        self.log.close()
+
+
+def open_log(settings: Settings) -> EmbeddedLog:
+    """The embedded log of the configuration, made if there is none.
+
+    It keeps twice the look-back before the commit: an event there is known as a duplicate only by an earlier one.
+    """
+    return embedded.open_log(settings.transport, warmup=2 * settings.worker.lookback)
+
+
+def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> Assembly:
+    """Everything a worker needs.
+
+    Raises
+    ------
+    DetectorError : a detector cannot be loaded or does not fit its monitor.
+    monitor.transport.base.Unavailable : the log or a sink cannot be opened.
+    """
+    from prometheus_client import CollectorRegistry
+
+    from sinks.pipeline_metrics import PipelineMetrics
+    from sinks.prometheus import PrometheusSink as Prometheus
+
+    specs = build_specs(settings)
+    if any(_needs_torch(spec.detector) for spec in specs):
+        import torch
+
+        torch.set_num_threads(settings.worker.torch_threads)
+    log = open_log(settings)
+    metrics = CollectorRegistry()
+    everything = frozenset(monitor.name for monitor in settings.monitors)
+    outlets = [
+        SinkOutlet(
+            build_sink(sink, specs, log, metrics),
+            frozenset(m.name for m in settings.monitors if m.sinks is None or sink.name in m.sinks) & everything,
+        )
+        for sink in settings.sinks
+    ]
+    scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
+    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores)
+    transport = settings.transport
+    source = EmbeddedSource(log, transport.topic, settings.worker.group)
+    worker = Worker(
+        source,
+        build_pipeline(settings, specs),
+        outlets,
+        EmbeddedPublisher(log, transport.dead_letters),
+        numbers,
+        clock,
+        parse_duration(settings.worker.commit_every),
+    )
+    return Assembly(worker, metrics, log, source, outlets, specs, numbers)
+
+
+def _needs_torch(detector: Detector) -> bool:
+    return "torch" in getattr(type(detector), "requires", ())
+
+
+def serve_page(settings: Settings, assembly: Assembly, listen: str) -> PageServer:
+    """The status page, /api and /metrics of a worker, in a thread.
+
+    Raises
+    ------
+    DetectorError : no sink of the configuration is a store, which the page reads.
+    OSError : the address is taken.
+    """
+    from monitor.web.app import create_app
+    from monitor.web.overview import MonitorInfo, Overview
+    from monitor.web.server import PageServer
+    from sinks.store import FindingStore
+
+    store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)
+    if store is None:
+        raise DetectorError("the status page reads a sink of type store: configure one, or give --no-page")
+    windows = {monitor.name: in_words(monitor.window) for monitor in settings.monitors}
+    infos = tuple(
+        MonitorInfo(
+            s.name, s.namespace, s.model, s.kind, s.detector.meta.detector_type, windows[s.name],
+            tuple(feature.name for feature in s.features),
+        )
+        for s in assembly.specs
+    )  # fmt: skip
+    metrics = assembly.metrics
+    overview = Overview(infos, time.time, metrics.summary)
+    return PageServer(create_app(FindingStore(Path(store.path)), assembly.registry, overview), listen)
