@@ -324,7 +324,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="under a minute")
     parser.add_argument("--json", action="store_true", help="the last line is JSON")
     args = parser.parse_args()
-    one, many, rounds = (20_000, 4_000, 3) if args.quick else (100_000, 20_000, 5)
+    one, many, rounds = (20_000, 12_000, 3) if args.quick else (100_000, 20_000, 5)
     lines = measure(1, one, rounds) + measure(64, many, rounds)
     lines += memory(20_000, 100_000) if args.quick else memory(100_000, 1_000_000)
     for line in lines:

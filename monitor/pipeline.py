@@ -33,6 +33,9 @@ from monitor.judge import InstanceJudge, Judge, make_judge
 from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.windows import Rows
 
+GATHERED_ROWS = 2048
+"""Rows that are decoded before their monitors judge them."""
+
 Decode = Callable[[PayloadEvent, str], Tensors]
 
 
@@ -83,6 +86,33 @@ class _PartitionState:
         return self.joiners.setdefault(id(feed), Joiner(self.lookback))
 
 
+class _Gathered:
+    """Rows on their way to the monitors, some at a time: calls are few, and the rows are still in the cache."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._feeds: dict[int, tuple[Feed, list[EventRows]]] = {}
+
+    def add(self, feed: Feed, taken: EventRows) -> None:
+        self.rows += len(taken.rows.x)
+        try:
+            self._feeds[id(feed)][1].append(taken)
+        except KeyError:
+            self._feeds[id(feed)] = (feed, [taken])
+
+    def judge(self, state: _PartitionState, outcome: Outcome) -> None:
+        """Hand everything to the monitors."""
+        for feed, events in self._feeds.values():
+            rows = sum([len(event.rows.x) for event in events])
+            for spec in feed.monitors:
+                judge = state.judge(spec)
+                outcome.findings.extend(judge.take(events))
+                outcome.tally.rows[spec.name] += rows
+                _drain(spec, judge, outcome)
+        self.rows = 0
+        self._feeds.clear()
+
+
 class Pipeline:
     """All monitors over all assigned partitions.
 
@@ -113,21 +143,17 @@ class Pipeline:
         """Judge consecutive deliveries of an assigned partition."""
         state = self._partitions[partition]
         outcome = Outcome([], [], Tally())
-        gathered: dict[int, tuple[Feed, list[EventRows]]] = {}
+        gathered = _Gathered()
         for delivery in deliveries:
             try:
                 self._take(state, delivery, gathered, outcome)
             except InvalidEvent as error:
                 self._reject(state, delivery, error, "", outcome)
             state.position = delivery.offset
+            if gathered.rows >= GATHERED_ROWS:
+                gathered.judge(state, outcome)
+        gathered.judge(state, outcome)
         state.next = max(state.next, state.position + 1)
-        for feed, events in gathered.values():
-            rows = sum([len(event.rows.x) for event in events])
-            for spec in feed.monitors:
-                judge = state.judge(spec)
-                outcome.findings.extend(judge.take(events))
-                outcome.tally.rows[spec.name] += rows
-                _drain(spec, judge, outcome)
         return outcome
 
     def expire(self, now: float) -> Outcome:
@@ -163,7 +189,7 @@ class Pipeline:
         self,
         state: _PartitionState,
         delivery: Delivery,
-        gathered: dict[int, tuple[Feed, list[EventRows]]],
+        gathered: _Gathered,
         outcome: Outcome,
     ) -> None:
         event = payload_event(delivery)
@@ -197,7 +223,7 @@ class Pipeline:
         target: Target,
         event: PayloadEvent,
         delivery: Delivery,
-        gathered: dict[int, tuple[Feed, list[EventRows]]],
+        gathered: _Gathered,
         tally: Tally,
     ) -> None:
         tensors = self._decode(event, target.route.protocol)
@@ -209,12 +235,8 @@ class Pipeline:
             taken: EventRows | None = EventRows(rows, event)
             if feed.joined:
                 taken = self._join(state, feed, EventRows(rows, event))
-            if taken is None:
-                continue
-            try:
-                gathered[id(feed)][1].append(taken)
-            except KeyError:
-                gathered[id(feed)] = (feed, [taken])
+            if taken is not None:
+                gathered.add(feed, taken)
 
     @staticmethod
     def _join(state: _PartitionState, feed: Feed, taken: EventRows) -> EventRows | None:
