@@ -223,7 +223,7 @@ class CaptureSettings(Section):
     url: str | None = Field(default=None, description="Post events here instead of to the transport.")
     max_body: Size = Field(default="1MiB", description="Larger bodies are cut, and marked as truncated.")
     queue: Size = Field(
-        default="16MiB", description="Copies waiting for the shipper; beyond it they are dropped and counted."
+        default="32MiB", description="Copies waiting for the shipper; beyond it they are dropped and counted."
     )
     spool: str = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
     spool_limit: Size = "256MiB"

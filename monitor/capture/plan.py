@@ -69,7 +69,7 @@ class Plan(NamedTuple):
     upstream: Address
     admin: Address
     shipping: Shipping
-    queue: int = 16 * 1024 * 1024
+    queue: int = 32 * 1024 * 1024
     grace: float = 10.0
     copy: bool = True
 

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", metavar="NAME", help="endpoint attribute")
     parser.add_argument("--source", help="source attribute (default: http://LISTEN)")
     parser.add_argument("--max-body", metavar="SIZE", help="larger bodies are cut and marked (default: 1MiB)")
-    parser.add_argument("--queue", metavar="SIZE", help="copies that may wait for the shipper (default: 16MiB)")
+    parser.add_argument("--queue", metavar="SIZE", help="copies that may wait for the shipper (default: 32MiB)")
     parser.add_argument("--spool", metavar="FILE", help="where events wait for an absent receiver")
     parser.add_argument("--spool-limit", metavar="SIZE", help="size of the spool (default: 256MiB)")
     parser.add_argument("--grace", metavar="DURATION", help="time to drain after SIGTERM (default: 10s)")
@@ -75,7 +75,7 @@ def make_plan(settings: Settings) -> Plan:
         endpoint=capture.endpoint,
         types=capture.types,
         max_body=parse_size(capture.max_body),
-        held=max(4 * parse_size(capture.queue), parse_size(capture.max_body)),
+        held=max(2 * parse_size(capture.queue), parse_size(capture.max_body)),
         url=capture.url or "",
         log=transport.path,
         topic=transport.topic,

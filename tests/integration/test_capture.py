@@ -1,0 +1,424 @@
+"""The sidecar's two processes, between real clients and real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from monitor.capture.metrics import sample
+from monitor.capture.plan import Address, Plan, Shipping, write_plan
+from monitor.capture.supervisor import command
+from monitor.events import Record
+from monitor.transport.log import EmbeddedLog
+
+PREDICT = "/v1/models/m:predict"
+REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
+PATIENCE = 60.0
+
+
+def until(condition: Callable[[], Any], what: str = "it") -> Any:
+    """Wait for a condition; the limit is there to end a broken test."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{what} did not happen")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def model(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    """A model server: echoes bodies; ``/stream`` speaks in events, ``/never`` hangs, ``/slow`` takes its time."""
+    if scope["type"] != "http":
+        return
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    path = scope["path"]
+    headers = [(b"content-type", b"application/octet-stream")]
+    if path == "/stream":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for number in range(5):
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b""})
+        return
+    if path.endswith("never:predict"):
+        await receive()  # the client's disconnection
+        return
+    if path.endswith("slow:predict"):
+        await asyncio.sleep(0.5)
+    status = 400 if body == b"bad" else 200
+    if not path.endswith("chunked:predict"):
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    for start in range(0, len(body), 50_000):
+        await send({"type": "http.response.body", "body": body[start : start + 50_000], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+class Sidecar:
+    """A relay process with its shipper, started as ``offpath capture`` starts it."""
+
+    def __init__(self, folder: Path, upstream: int, url: str = "", **plan: Any) -> None:
+        self.folder = folder
+        shipping = {
+            "log": str(folder / "log.db"),
+            "spool": str(folder / "spool.db"),
+            "drain": 4.0,
+            "url": url,
+            **plan.pop("shipping", {}),
+        }
+        local = Address("127.0.0.1", 0)
+        descriptor = write_plan(
+            Plan(local, Address("127.0.0.1", upstream), local, Shipping("http://sidecar", **shipping), **plan)
+        )
+        self.process = subprocess.Popen(
+            command("relay", str(descriptor)), pass_fds=(descriptor,), stderr=subprocess.PIPE, text=True
+        )
+        os.close(descriptor)
+        assert self.process.stderr is not None
+        said = self.process.stderr.readline()
+        found = re.search(r"relaying \S+:(\d+) to .* http://\S+:(\d+)", said)
+        assert found, said + self.process.stderr.read()
+        self.port, self.admin = int(found[1]), int(found[2])
+        self.words: list[str] = []
+        until(lambda: self.metric("shipper_up") == 1, "the shipper's start")
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            self.words.extend(stream)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def metrics(self) -> dict[str, float]:
+        text = httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics()[sample(name, **labels)]
+
+    def shippers(self) -> list[int]:
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def published(self, count: int) -> None:
+        until(lambda: self.metric("published_total") >= count, f"publishing {count}, have {self.metrics()}")
+
+    def records(self) -> list[Record]:
+        """Everything in the embedded log, which the first event makes."""
+        if not (self.folder / "log.db").exists():
+            return []
+        log = EmbeddedLog(self.folder / "log.db", create=False)
+        try:
+            return [d.record for block in log.scan("payloads") for d in block.deliveries]
+        finally:
+            log.close()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """The model server's port."""
+    config = uvicorn.Config(model, port=0, log_level="error", lifespan="off")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    until(lambda: running.started, "the model server's start")
+    yield running.servers[0].sockets[0].getsockname()[1]
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
+    """Starts sidecars; whatever still runs at the end is killed."""
+    started: list[Sidecar] = []
+
+    def begin(upstream: int, **options: Any) -> Sidecar:
+        started.append(Sidecar(tmp_path, upstream, **options))
+        return started[-1]
+
+    yield begin
+    for sidecar in started:
+        sidecar.kill()
+
+
+class Receiver:
+    """A CloudEvents receiver that answers 503 while it is ``away``."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.got: Counter[tuple[str, str]] = Counter()
+        self.order: list[str] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if receiver.away:
+                    self.send_response(503)
+                else:
+                    receiver.got[self.headers["ce-id"], self.headers["ce-type"]] += 1
+                    receiver.order.append(body.decode())
+                    self.send_response(202)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    running = Receiver()
+    yield running
+    running.close()
+
+
+def test_a_call_becomes_two_events(server: int, start: Callable[..., Sidecar]) -> None:
+    sidecar = start(server)
+    answer = httpx.post(sidecar.url + PREDICT, content=b'{"instances": [[1]]}', headers={"x-request-id": "r"})
+    assert answer.content == b'{"instances": [[1]]}'
+    assert httpx.post(sidecar.url + PREDICT, content=b"bad").status_code == 400
+    assert httpx.get(sidecar.url + "/v2/health/ready").status_code == 200
+    httpx.post(sidecar.url + PREDICT, content=b"x", headers={"seldon-skip-logging": "true"})
+    sidecar.published(4)
+    records = sidecar.records()
+    assert [r.headers["ce_type"] for r in records] == [REQUEST, RESPONSE] * 2
+    assert [r.value for r in records] == [b'{"instances": [[1]]}'] * 2 + [b"bad"] * 2
+    assert [r.headers["ce_requestid"] for r in records[:2]] == ["r", "r"]
+    assert records[3].headers["ce_status"] == "400"
+    until(lambda: sidecar.metric("skipped_total", reason="header") == 1)
+    assert sidecar.metric("skipped_total", reason="probe") == 1
+
+
+def test_bodies_of_every_kind_pass_unchanged(server: int, start: Callable[..., Sidecar]) -> None:
+    sidecar = start(server)
+    large = random.Random(1).randbytes(10_000_000)
+    with httpx.Client(base_url=sidecar.url) as client:
+        assert client.post(PREDICT, content=large).content == large
+        pieces = [large[start : start + 70_001] for start in range(0, 900_000, 70_001)]
+        assert client.post("/v1/models/chunked:predict", content=iter(pieces)).content == b"".join(pieces)
+        with client.stream("GET", "/stream") as events:
+            assert list(events.iter_lines())[::2] == [f"data: {number}" for number in range(5)]
+    sidecar.published(4)
+    records = sidecar.records()
+    assert [len(r.value or b"") for r in records] == [1024 * 1024] * 2 + [len(b"".join(pieces))] * 2
+    assert large.startswith(records[1].value or b"-")
+    assert [r.headers.get("ce_truncated") for r in records] == ["true", "true", None, None]
+
+
+def test_what_does_not_fit_is_counted_and_the_next_call_captured(server: int, start: Callable[..., Sidecar]) -> None:
+    sidecar = start(server, queue=256 * 1024)
+    large = random.Random(1).randbytes(10_000_000)
+    with httpx.Client(base_url=sidecar.url) as client:
+        assert client.post(PREDICT, content=large).content == large
+        assert client.post(PREDICT, content=b"small").content == b"small"
+    client = httpx.Client(base_url=sidecar.url)
+    assert client.post(PREDICT, content=b"other connection").content == b"other connection"
+    client.close()
+    until(lambda: any(r.value == b"other connection" for r in sidecar.records()))
+    assert sidecar.metric("gaps_total") >= 1
+    assert sidecar.metric("dropped_frames_total", reason="queue_full") > 0
+    assert sidecar.metric("dropped_bytes_total") > 0
+    assert sidecar.metric("queue_bytes") <= 256 * 1024
+
+
+def test_a_stopped_shipper_stops_nobody(server: int, start: Callable[..., Sidecar]) -> None:
+    sidecar = start(server, queue=1024 * 1024)
+    (shipper,) = sidecar.shippers()
+    os.kill(shipper, signal.SIGSTOP)
+    body = b"x" * 200_000
+    with httpx.Client(base_url=sidecar.url) as client:
+        for _ in range(40):
+            assert client.post(PREDICT, content=body).content == body
+    assert sidecar.metric("dropped_frames_total", reason="queue_full") > 0
+    assert sidecar.metric("queue_bytes") <= 1024 * 1024
+    os.kill(shipper, signal.SIGCONT)
+    httpx.post(sidecar.url + PREDICT, content=b"again")
+    until(lambda: any(r.value == b"again" for r in sidecar.records()), "capturing again")
+
+
+def test_a_killed_shipper_is_started_again(server: int, start: Callable[..., Sidecar]) -> None:
+    sidecar = start(server)
+    httpx.post(sidecar.url + PREDICT, content=b"before")
+    sidecar.published(2)
+    with httpx.Client(base_url=sidecar.url) as client:
+        thread = threading.Thread(target=lambda: httpx.post(sidecar.url + "/v1/models/slow:predict", content=b"lost"))
+        thread.start()
+        until(lambda: sidecar.metric("events_total", side="request") == 2, "half an exchange")
+        os.kill(sidecar.shippers()[0], signal.SIGKILL)
+        assert client.post(PREDICT, content=b"meanwhile").content == b"meanwhile"
+        thread.join()
+    until(lambda: sidecar.metric("shipper_starts_total") == 2, "a new shipper")
+    until(lambda: sidecar.metric("shipper_up") == 1)
+    httpx.post(sidecar.url + PREDICT, content=b"after")
+    until(lambda: sum(r.value == b"after" for r in sidecar.records()) == 2, "capturing again")
+    lost = sidecar.metric("discarded_messages_total", reason="shipper_died")
+    assert lost + sidecar.metric("dropped_frames_total", reason="shipper_died") >= 1
+
+
+def test_events_wait_for_an_absent_receiver(
+    server: int, start: Callable[..., Sidecar], receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.away = True
+    sidecar = start(server, url=receiver.url)
+    with httpx.Client(base_url=sidecar.url) as client:
+        for number in range(30):
+            client.post(PREDICT, content=b"%d" % number)
+    until(lambda: sidecar.metric("spool_events") + sidecar.metric("published_total") >= 60, "spooling")
+    assert sidecar.metric("published_total") == 0
+    receiver.away = False
+    sidecar.published(60)
+    assert len(receiver.got) == 60
+    firsts = list(dict.fromkeys(receiver.order))
+    assert firsts == [str(number) for number in range(30)], "oldest first"
+    until(lambda: sidecar.metric("spool_events") == 0)
+    assert sum(value for name, value in sidecar.metrics().items() if "dropped_events" in name) == 0
+
+
+def test_the_spool_outlives_the_sidecar(server: int, start: Callable[..., Sidecar], receiver: Receiver) -> None:
+    receiver.away = True
+    first = start(server, url=receiver.url)
+    httpx.post(first.url + PREDICT, content=b"patient")
+    until(lambda: first.metric("spool_events") == 2, "spooling")
+    assert first.stop() == 0
+    receiver.away = False
+    start(server, url=receiver.url)
+    until(lambda: len(receiver.got) == 2, "publishing what an earlier sidecar left")
+    assert receiver.order == ["patient", "patient"]
+
+
+def test_sigterm_finishes_what_has_begun(server: int, start: Callable[..., Sidecar]) -> None:
+    sidecar = start(server)
+    answers: list[bytes] = []
+    calls = [
+        threading.Thread(
+            target=lambda i=i: answers.append(  # type: ignore[misc]
+                httpx.post(sidecar.url + "/v1/models/slow:predict", content=b"%d" % i).content
+            )
+        )
+        for i in range(8)
+    ]
+    for call in calls:
+        call.start()
+    until(lambda: sidecar.metric("connections") >= 8)
+    assert sidecar.stop() == 0
+    for call in calls:
+        call.join()
+    assert sorted(answers) == [b"%d" % i for i in range(8)]
+    assert sorted(r.value or b"" for r in sidecar.records()) == sorted(answers * 2)
+
+
+def test_an_absent_model_server_is_told_to_the_client(start: Callable[..., Sidecar]) -> None:
+    sidecar = start(free_port())
+    with pytest.raises(httpx.TransportError):
+        httpx.post(sidecar.url + PREDICT, content=b"x")
+    assert sidecar.metric("upstream_errors_total", reason="refused") == 1
+
+
+def test_the_processes_load_nothing_heavy() -> None:
+    heavy = {"torch", "scipy", "pydantic", "fastapi", "starlette", "uvicorn", "rich", "jinja2"}
+    for module, more in (("sidecar", {"numpy", "orjson", "httpx", "sqlite3"}), ("shipper", set[str]())):
+        code = f"import sys, monitor.capture.{module}; print(*sorted({heavy | more!r} & set(sys.modules)))"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert found.stdout.split() == [], module
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--listen", "nonsense"], "capture.listen: 'nonsense' is no address; write host:port"),
+        (["--queue", "lots"], "--queue lots"),
+        (["--listen", "127.0.0.1:{used}"], "127.0.0.1:{used}"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(arguments: list[str], said: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = taken.getsockname()[1]
+        words = [word.format(used=used) for word in arguments]
+        command = [sys.executable, "-m", "monitor", "capture", "--admin", "127.0.0.1:0", *words]
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert found.returncode
+    assert said.format(used=used) in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1, found.stderr
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--data", "hello"],
+        ["--data", "hello", "--http1.0"],
+        ["--data", "hello", "-H", "Transfer-Encoding: chunked"],
+        ["--data", "hello", "-H", "Expect: 100-continue"],
+        ["--data", "hello", "-H", "Connection: close"],
+        ["--data", "hello", "--http2"],  # an offer to upgrade, which uvicorn declines
+    ],
+)
+def test_curl(server: int, start: Callable[..., Sidecar], options: list[str]) -> None:
+    sidecar = start(server)
+    with_sidecar, without = (
+        subprocess.run(["curl", "-s", *options, url + PREDICT], capture_output=True)
+        for url in (sidecar.url, f"http://127.0.0.1:{server}")
+    )
+    assert with_sidecar.returncode == without.returncode == 0
+    assert with_sidecar.stdout == without.stdout
+    sidecar.published(2)
+    assert sidecar.records()[0].value == b"hello"
+    assert sidecar.records()[1].value == without.stdout
