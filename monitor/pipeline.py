@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.base import Array
 from monitor.codecs.base import Tensors
+from monitor.codecs.detect import REASONS as PAYLOAD_REASONS
 from monitor.events import (
     Checkpoint,
     DeadLetter,
@@ -32,6 +33,9 @@ from monitor.joining import Joiner, Seen
 from monitor.judge import InstanceJudge, Judge, make_judge
 from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.windows import Rows
+
+REASONS = PAYLOAD_REASONS | {"detector_failed", "invalid_time", "row_mismatch", "tombstone", "unknown_type"}
+"""Every reason of a dead letter."""
 
 GATHERED_ROWS = 2048
 """Rows that are decoded before their monitors judge them."""

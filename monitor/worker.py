@@ -18,6 +18,11 @@ from monitor.pipeline import Outcome, Pipeline, Tally
 from monitor.transport.base import Assigned, Block, Idle, Publisher, Rejected, Revoked, Source, Unavailable
 from sinks.base import Sink
 
+CUT = "offpath-cut"
+"""Header of a dead letter that holds only the first :data:`CUT_BYTES` of the original, with the original's size."""
+
+CUT_BYTES = 64 * 1024
+
 log = logging.getLogger("offpath.worker")
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 30.0
@@ -141,11 +146,18 @@ class Worker:
         await self._until_taken("dead_letters", lambda: self._publish(records))
 
     async def _publish(self, records: Sequence[Record]) -> None:
+        """Publish dead letters; one that is too large is cut rather than lost, and costs no other."""
         try:
             await self._dead_letters.publish(records)
         except Rejected as error:
-            self._observer.error("dead_letters")
-            log.error("the dead-letter topic rejects a record, which is lost: %s", error)
+            if len(records) > 1:
+                for record in records:
+                    await self._publish([record])
+            elif CUT not in records[0].headers:
+                await self._publish([_cut(records[0])])
+            else:
+                self._observer.error("dead_letters")
+                log.error("the dead-letter topic rejects a record, which is lost: %s", error)
 
     async def _commit(self) -> None:
         """Flush every sink, then commit the partitions that went on."""
@@ -184,6 +196,11 @@ class Worker:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF)
+
+
+def _cut(record: Record) -> Record:
+    value = record.value or b""
+    return record._replace(value=value[:CUT_BYTES], headers={**record.headers, CUT: f"of {len(value)} bytes"})
 
 
 def _place(letter: DeadLetter) -> str:

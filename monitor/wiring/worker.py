@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectors.base import Detector, DetectorError
-from monitor.codecs.detect import REASONS
 from monitor.findings import MonitorSpec
+from monitor.pipeline import REASONS
 from monitor.settings import Settings, StoreSink, parse_duration
 from monitor.transport import embedded
 from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource

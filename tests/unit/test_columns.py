@@ -1,0 +1,126 @@
+"""Tensors to rows: which columns, in which order, labels as codes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors.base import UNSEEN, Feature
+from monitor.codecs.detect import CODECS
+from monitor.columns import Columns
+from monitor.events import InvalidEvent
+
+AGE, SEX, GRADE = Feature("age"), Feature("sex", "categorical", ("F", "M")), Feature("grade", "categorical", ("1", "3"))
+NAN = float("nan")
+
+
+def rows(columns: Columns, body: Any, codec: str = "v1") -> list[list[float]]:
+    found = columns.rows(CODECS[codec].decode(json.dumps(body).encode(), {}))
+    assert found.dtype == np.float64
+    listed: list[list[float]] = found.tolist()
+    return listed
+
+
+def v2(**tensors: Any) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {
+                "name": name,
+                "shape": list(np.shape(data)),
+                "datatype": "BYTES" if np.asarray(data).dtype.kind == "U" else "FP64",
+                "data": data,
+            }
+            for name, data in tensors.items()
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("codec", "body"),
+    [
+        ("v1", {"instances": [[39, "M"], [21, "F"]]}),
+        ("v1", {"instances": [[39, 1], [21, 0]]}),
+        ("v1", {"instances": [{"sex": "M", "age": 39}, {"sex": "F", "age": 21}]}),
+        ("v1", {"inputs": {"sex": ["M", "F"], "age": [39, 21]}}),
+        ("v1", {"inputs": {"sex": [["M"], ["F"]], "age": [[39], [21]]}}),
+        ("v2", v2(sex=["M", "F"], age=[39, 21])),
+        ("v2", v2(sex=[["M"], ["F"]], age=[[39], [21]])),
+        ("v2", v2(x=[[39, 1], [21, 0]])),
+        ("v2", v2(first=[39, 21], second=[1, 0])),
+        ("seldon", {"data": {"names": ["sex", "age"], "ndarray": [["M", 39], ["F", 21]]}}),
+        ("seldon", {"data": {"names": ["t0", "t1"], "ndarray": [[39, "M"], [21, "F"]]}}),
+        ("seldon", {"data": {"tensor": {"shape": [2, 2], "values": [39, 1, 21, 0]}}}),
+    ],
+)
+def test_the_same_rows_in_every_form(codec: str, body: Any) -> None:
+    assert rows(Columns([AGE, SEX]), body, codec) == [[39, 1], [21, 0]]
+
+
+def test_some_columns_in_another_order() -> None:
+    columns = Columns([AGE, SEX, Feature("hours")], columns=["hours", "age"])
+    assert [feature.name for feature in columns.features] == ["hours", "age"]
+    assert rows(columns, {"instances": [[39, "M", 40], [21, "F", 8]]}) == [[40, 39], [8, 21]]
+
+
+def test_one_tensor_of_several() -> None:
+    columns = Columns([], tensor="b")
+    assert rows(columns, v2(a=[[1, 2]], b=[[3, 4]]), "v2") == [[3, 4]]
+
+
+def test_without_configured_features_all_is_taken_flat() -> None:
+    assert rows(Columns([]), {"instances": [[[1, 2], [3, 4]]]}) == [[1, 2, 3, 4]]
+    assert rows(Columns([]), v2(a=[1, 2], b=[[3, 4], [5, 6]]), "v2") == [[1, 3, 4], [2, 5, 6]]
+
+
+def test_missing_unseen_and_infinite_values_reach_the_detector() -> None:
+    found = rows(Columns([AGE, SEX]), {"instances": [[None, "M"], [39, "?"], [39, None]]})
+    assert np.array_equal(found, [[NAN, 1], [39, UNSEEN], [39, NAN]], equal_nan=True)
+
+
+def test_labels_that_are_numbers_are_labels_and_no_codes() -> None:
+    assert rows(Columns([GRADE]), {"instances": [[1], [3], [2]]}) == [[0], [1], [UNSEEN]]
+    assert rows(Columns([GRADE]), {"instances": [["1"], ["3"], [None]]})[:2] == [[0], [1]]
+
+
+def test_an_empty_batch_is_no_rows() -> None:
+    assert Columns([AGE, SEX]).rows(CODECS["v1"].decode(b'{"instances": []}', {})).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "said"),
+    [
+        ({"instances": [[1, 1, 1]]}, "wrong_columns", "3 columns, the model is configured with 2"),
+        ({"instances": [1, 2]}, "wrong_columns", "1 columns, the model is configured with 2"),
+        ({"instances": [["x", "M"]]}, "not_numeric", "age: 'x' where a number belongs"),
+        ({"instances": [["39", "M"]]}, "not_numeric", "age: '39' where a number belongs"),
+        ({"inputs": {"age": [1]}}, "wrong_columns", "lacks sex"),
+        ({"inputs": {"age": [1, 2], "sex": ["M"]}}, "bad_shape", "as many rows"),
+        ({"inputs": {"age": [[1, 2]], "sex": ["M"]}}, "bad_shape", "one value a row"),
+        ({"inputs": {"a": [1, 2], "b": [1]}}, "bad_shape", "different numbers of rows"),
+    ],
+)
+def test_what_is_refused(body: Any, reason: str, said: str) -> None:
+    with pytest.raises(InvalidEvent, match=said) as refused:
+        rows(Columns([AGE, SEX]), body)
+    assert refused.value.reason == reason
+
+
+def test_a_tensor_that_is_not_there() -> None:
+    with pytest.raises(InvalidEvent, match="no tensor 'c' in the payload; there are a, b") as refused:
+        rows(Columns([], tensor="c"), v2(a=[1], b=[2]), "v2")
+    assert refused.value.reason == "unknown_tensor"
+
+
+def test_a_column_that_is_not_configured() -> None:
+    with pytest.raises(ValueError, match="no such column: agee; there are age, sex"):
+        Columns([AGE, SEX], columns=["agee"])
+
+
+def test_the_payload_is_left_as_it_was() -> None:
+    tensors = CODECS["v1"].decode(b'{"instances": [[1, 3], [3, 1]]}', {})
+    before = tensors["instances"].data.copy()
+    Columns([GRADE, AGE]).rows(tensors)
+    assert np.array_equal(tensors["instances"].data, before)
