@@ -75,8 +75,8 @@ class Section(BaseModel):
 class FeatureSettings(Section):
     """One column of a model's input or output."""
 
-    name: str
-    type: Literal["numeric", "categorical"] = "numeric"
+    name: str = Field(description="As payloads that name their columns call it.")
+    type: Literal["numeric", "categorical"] = Field(default="numeric", description="What its values are.")
     categories: tuple[str, ...] = Field(
         default=(), description="Labels of the codes 0, 1, ... of a categorical column."
     )
@@ -86,18 +86,20 @@ class MatchSettings(Section):
     """Which events belong to the model. Every given field must match; ``*`` and ``?`` are wildcards."""
 
     model: str | None = Field(default=None, description="Model name in the event; default: the model's own name.")
-    namespace: str | None = None
-    endpoint: str | None = None
-    source: str | None = None
+    namespace: str | None = Field(default=None, description="Namespace in the event.")
+    endpoint: str | None = Field(default=None, description="Endpoint or predictor: default, canary.")
+    source: str | None = Field(default=None, description="CloudEvents source: which sidecar or logger.")
 
 
 class ModelSettings(Section):
     """One model whose traffic is watched."""
 
     name: Name
-    namespace: Name = "default"
-    match: MatchSettings = MatchSettings()
-    protocol: Literal["auto", "v1", "v2", "seldon"] = "auto"
+    namespace: Name = Field(default="default", description="Label of its metrics and findings.")
+    match: MatchSettings = Field(default=MatchSettings(), description="Which events are the model's.")
+    protocol: Literal["auto", "v1", "v2", "seldon"] = Field(
+        default="auto", description="auto: what the event, its path or else its body says."
+    )
     features: tuple[FeatureSettings, ...] = Field(default=(), description="Columns of the request, in order.")
     outputs: tuple[FeatureSettings, ...] = Field(default=(), description="Columns of the response, in order.")
 
@@ -148,42 +150,52 @@ class MonitorSettings(Section):
     """One question asked of one model's traffic."""
 
     name: Name
-    model: Name
-    side: Literal["request", "response", "joined"] = "request"
+    model: Name = Field(description="Name of a model above.")
+    side: Literal["request", "response", "joined"] = Field(
+        default="request", description="joined: request and response side by side, paired by request id."
+    )
     tensor: str | None = Field(default=None, description="Which tensor of several; default: all, side by side.")
     columns: tuple[str, ...] | None = Field(default=None, description="Which columns; default: all.")
-    window: WindowSettings = WindowSettings(count=1000)
-    detector: DetectorSettings
-    alarm: AlarmSettings = AlarmSettings()
+    window: WindowSettings = Field(
+        default=WindowSettings(count=1000), description="How rows become windows; default: count: 1000."
+    )
+    detector: DetectorSettings = Field(description="What judges.")
+    alarm: AlarmSettings = Field(default=AlarmSettings(), description="When alerts become an alarm.")
     sinks: tuple[Name, ...] | None = Field(default=None, description="Names of sinks; default: all.")
 
 
 class TransportSettings(Section):
     """Where copied payloads travel. ``embedded``: a log in one SQLite file, for one machine."""
 
-    type: Literal["embedded"] = "embedded"
+    type: Literal["embedded"] = Field(default="embedded", description="A log in one SQLite file.")
     path: str = Field(default=".offpath/log.db", description="The log's file.")
-    topic: Name = "payloads"
-    dead_letters: Name = "dead-letters"
-    partitions: int = Field(default=1, ge=1, le=64)
+    topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
+    dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
+    partitions: int = Field(default=1, ge=1, le=64, description="Of a new topic; the events of a model share one.")
     retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
 
 
 class StoreSink(Section):
+    """Findings in an SQLite file, which the status page reads."""
+
     type: Literal["store"]
-    name: Name = "store"
-    path: str = ".offpath/findings.db"
+    name: Name = Field(default="store", description="What monitors call it.")
+    path: str = Field(default=".offpath/findings.db", description="The file.")
     keep: int = Field(default=100_000, ge=1, description="Findings kept; the oldest go first.")
 
 
 class PrometheusSink(Section):
+    """Findings as metrics, at /metrics of the worker."""
+
     type: Literal["prometheus"]
-    name: Name = "prometheus"
+    name: Name = Field(default="prometheus", description="What monitors call it.")
 
 
 class JsonLinesSink(Section):
+    """Findings as JSON, one a line."""
+
     type: Literal["jsonlines"]
-    name: Name = "jsonlines"
+    name: Name = Field(default="jsonlines", description="What monitors call it.")
     path: str = Field(description="File to append to, or '-' for standard output.")
 
 
@@ -191,12 +203,12 @@ class CloudEventsSink(Section):
     """Findings as CloudEvents: to an HTTP receiver (``url``) or to a topic of the embedded log (``topic``)."""
 
     type: Literal["cloudevents"]
-    name: Name = "cloudevents"
-    url: str | None = None
-    topic: Name | None = None
-    source: str = "offpath"
-    timeout: Duration = "10s"
-    only_alarms: bool = False
+    name: Name = Field(default="cloudevents", description="What monitors call it.")
+    url: str | None = Field(default=None, description="Receiver, http:// or https://.")
+    topic: Name | None = Field(default=None, description="Topic of the transport, other than its own.")
+    source: str = Field(default="offpath", description="The events' source attribute.")
+    timeout: Duration = Field(default="10s", description="Of one call to the receiver.")
+    only_alarms: bool = Field(default=False, description="Leave out findings that are no alarm.")
 
     @model_validator(mode="after")
     def _one_destination(self) -> CloudEventsSink:
@@ -214,11 +226,11 @@ class CaptureSettings(Section):
     listen: str = Field(default="127.0.0.1:9081", description="host:port that clients call.")
     upstream: str = Field(default="127.0.0.1:8080", description="host:port of the model server.")
     admin: str = Field(default="127.0.0.1:9082", description="host:port of /metrics, /healthz and /readyz.")
-    mode: Literal["all", "request", "response"] = "all"
+    mode: Literal["all", "request", "response"] = Field(default="all", description="Which side is copied.")
     source: str = Field(default="", description="CloudEvents source; default: http://HOST:PORT of the listener.")
-    namespace: Name = "default"
+    namespace: Name = Field(default="default", description="The events' namespace attribute.")
     model: str = Field(default="", description="Model name for paths that hold none.")
-    endpoint: str = ""
+    endpoint: str = Field(default="", description="The events' endpoint attribute.")
     types: Literal["kserve", "seldon"] = Field(default="kserve", description="Whose CloudEvents types to send.")
     url: str | None = Field(default=None, description="Post events here instead of to the transport.")
     max_body: Size = Field(default="1MiB", description="Larger bodies are cut, and marked as truncated.")
@@ -226,32 +238,32 @@ class CaptureSettings(Section):
         default="32MiB", description="Copies waiting for the shipper; beyond it they are dropped and counted."
     )
     spool: str = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
-    spool_limit: Size = "256MiB"
+    spool_limit: Size = Field(default="256MiB", description="Beyond it the oldest go, and are counted.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
 
 
 class WorkerSettings(Section):
     """The loop that judges."""
 
-    group: Name = "offpath"
+    group: Name = Field(default="offpath", description="Consumer group: whose place in the log is remembered.")
     listen: str = Field(default="127.0.0.1:9090", description="host:port of the status page, /api and /metrics.")
-    commit_every: Duration = "1s"
+    commit_every: Duration = Field(default="1s", description="Time between flushes of the sinks and commits.")
     lookback: int = Field(default=10_000, ge=0, description="Events within which duplicates and pairs are found.")
-    torch_threads: int = Field(default=1, ge=1)
+    torch_threads: int = Field(default=1, ge=1, description="More are slower on a busy core.")
 
 
 class IngestSettings(Section):
     """The CloudEvents HTTP endpoint."""
 
-    listen: str = "127.0.0.1:9091"
-    max_body: Size = "1MiB"
+    listen: str = Field(default="127.0.0.1:9091", description="host:port that loggers and triggers call.")
+    max_body: Size = Field(default="1MiB", description="Larger events are refused with 413.")
 
 
 class Settings(Section):
     """The whole configuration file."""
 
-    models: tuple[ModelSettings, ...] = ()
-    monitors: tuple[MonitorSettings, ...] = ()
+    models: tuple[ModelSettings, ...] = Field(default=(), description="What is watched.")
+    monitors: tuple[MonitorSettings, ...] = Field(default=(), description="What is asked of it.")
     transport: TransportSettings = TransportSettings()
     sinks: tuple[SinkSettings, ...] = (StoreSink(type="store"), PrometheusSink(type="prometheus"))
     capture: CaptureSettings = CaptureSettings()

@@ -163,7 +163,7 @@ def _sinks(values: Mapping[str, Any]) -> Iterator[Found]:
         kind = sink.get("type")
         if sink.get("topic") is not None and sink["topic"] in (payloads, dead):
             yield Found(("sinks", i, "topic"), sink["topic"], "is the transport's own; findings need another")
-        what = kind if kind == "prometheus" else (kind, sink["path"]) if "path" in sink else None
+        what = kind if kind == "prometheus" else (str(kind), str(sink["path"])) if "path" in sink else None
         if what is not None and str(sink.get("path")) != "-" and seen.setdefault(what, i) != i:
             yield Found(("sinks", i, "type"), kind, f"does the same as sinks[{seen[what]}]")
 

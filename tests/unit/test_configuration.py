@@ -1,0 +1,271 @@
+"""Every mistake of a configuration: its line, its place, what was expected, and the nearest word."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from detectors import artifact
+from detectors.base import Feature
+from detectors.drift.tabular import TabularDrift
+from monitor import configuration
+from monitor.configuration import ConfigurationError, Mistake
+from monitor.configuration.reference import reference
+from monitor.configuration.schema import json_schema
+from monitor.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+GOOD = """\
+models:
+  - name: income
+    features:
+      - name: age
+      - {name: sex, type: categorical, categories: [F, M]}
+    outputs:
+      - name: p
+monitors:
+  - name: drift
+    model: income
+    window: {count: 100}
+    detector:
+      type: TabularDrift
+      reference: train.csv
+      params: {ert: 400}
+    sinks: [store]
+sinks:
+  - {type: store, path: findings.db}
+  - {type: jsonlines, path: "-"}
+worker:
+  listen: 127.0.0.1:9090
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "train.csv").write_text("age,sex\n1,F\n")
+    return tmp_path
+
+
+def check(folder: Path, text: str, **environ: str) -> list[Mistake]:
+    path = folder / "offpath.yaml"
+    path.write_text(text)
+    return list(configuration.check(path, environ))
+
+
+def test_a_good_one_has_no_mistakes(folder: Path) -> None:
+    assert check(folder, GOOD) == []
+    loaded = configuration.load(folder / "offpath.yaml", {})
+    assert loaded.monitors[0].detector.reference == str(folder / "train.csv"), "relative to the file"
+    assert loaded.transport.path == str(folder / ".offpath/log.db")
+
+
+# replaced text, by what, line, path, said, nearest word
+MISTAKES = [
+    ("    window:", "    windw:", 11, "monitors[0].windw", "unknown key", "window"),
+    ("worker:\n", "wroker:\n", 20, "wroker", "unknown key", "worker"),
+    ("TabularDrift", "TabularDrft", 13, "monitors[0].detector.type", "is no detector_type", "TabularDrift"),
+    ("model: income", "model: incme", 10, "monitors[0].model", "there is no such model: income", "income"),
+    ("sinks: [store]", "sinks: [stor]", 16, "monitors[0].sinks[0]", "there is no such sink", "store"),
+    ("ert: 400", "ertt: 400", 15, "monitors[0].detector.params.ertt", "unknown parameter; TabularDrift has", "ert"),
+    ("ert: 400", "ert: 0.5", 15, "monitors[0].detector.params.ert", "above 1", ""),
+    ("ert: 400", "ert: 400, p_val: 0.1", 15, "monitors[0].detector.params.ert", "not both", ""),
+    ("type: store", "type: stroe", 18, "sinks[0].type", "expected one of store, prometheus", "store"),
+    ("type: categorical", "type: categorial", 5, "models[0].features[1].type", "expected one of", "categorical"),
+    ("{count: 100}", "{count: many}", 11, "monitors[0].window.count", "expected a whole number", ""),
+    ("{count: 100}", "{count: 0}", 11, "monitors[0].window.count", "expected at least 1", ""),
+    ("{count: 100}", "{count: 10, time: 5m}", 11, "monitors[0].window", "exactly one of count, time or sliding", ""),
+    ("{count: 100}", "{time: 5 minutes}", 11, "monitors[0].window.time", "a duration is a number with", ""),
+    ("{count: 100}", "", 11, "monitors[0].window", "expected keys and values: count, time", ""),
+    ("      type: TabularDrift\n", "", 12, "monitors[0].detector.type", "is required and missing", ""),
+    ("      reference: train.csv\n", "", 12, "monitors[0].detector", "give either artifact or reference", ""),
+    ("train.csv", "trian.csv", 14, "monitors[0].detector.reference", "there is no such file", ""),
+    ("reference: train.csv", "artifact: nowhere", 14, "monitors[0].detector.artifact", "no artefact", ""),
+    ("categories: [F, M]", "categories: [F, F]", 5, "models[0].features[1].categories[1]", "is category 0 too", ""),
+    ("name: sex, type: categorical", "name: sex", 5, "models[0].features[1].categories", "say type: categorical", ""),
+    ("- {name: sex,", "- {name: age,", 5, "models[0].features[1].name", "is the name of column 0 too", ""),
+    ("name: drift", "name: drift!", 9, "monitors[0].name", "expected a name", ""),
+    ("127.0.0.1:9090", "9090", 21, "worker.listen", "expected text: put it in quotes", ""),
+    ("127.0.0.1:9090", "localhost", 21, "worker.listen", "expected host:port", ""),
+    ("    sinks: [store]", "    columns: [agee]", 16, "monitors[0].columns[0]", "is no column of model income", "age"),
+    ("    sinks: [store]", "    columns: []", 16, "monitors[0].columns", "is empty", ""),
+    ("    sinks: [store]", "    count: 5", 16, "monitors[0].count", "it belongs under window", ""),
+    ("    sinks: [store]", "    model: income", 16, "monitors[0].model", "is given twice; the first is in line 10", ""),
+    ("type: jsonlines, path: \"-\"", "type: store, path: findings.db, name: b", 19, "sinks[1].type", "the same as", ""),
+    ("worker:", "capture: {url: nowhere}\nworker:", 20, "capture.url", "begins with http://", ""),
+    ("worker:", "\tworker:", 20, "", "is no valid YAML", ""),
+    ("[F, M]", "[F, M", 5, "", "is no valid YAML", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "said", "nearest"), MISTAKES, ids=[str(m[1])[:30] for m in MISTAKES]
+)
+def test_one_mistake(folder: Path, old: str, new: str, line: int, path: str, said: str, nearest: str) -> None:
+    assert GOOD.count(old) >= 1
+    found = check(folder, GOOD.replace(old, new, 1))
+    mistakes = [m for m in found if m.path == path and said in m.expected]
+    assert mistakes, "\n".join(map(str, found))
+    assert mistakes[0].line == line or not path
+    assert mistakes[0].nearest == nearest
+    assert str(mistakes[0]).startswith(f"{folder / 'offpath.yaml'}:{mistakes[0].line}:")
+
+
+def test_all_mistakes_are_told_at_once(folder: Path) -> None:
+    text = GOOD
+    wanted = []
+    for old, new, line, path, *_ in (MISTAKES[0], MISTAKES[3], MISTAKES[8], MISTAKES[17], MISTAKES[24]):
+        text = text.replace(old, new, 1)
+        wanted.append((line, path))
+    assert {(m.line, m.path) for m in check(folder, text)} >= set(wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", None),
+        (b"# nothing\n", None),
+        (b"- a\n- b\n", "expected keys such as models: and monitors:"),
+        (b"text", "expected keys such as"),
+        (b"models: \xff\xfe", "is no UTF-8 text"),
+        (b"models: [" + b"[" * 100_000, "nested too deeply"),
+        (b"a: &a [*a]", "holds itself"),
+        (b"x" * 2_000_000, "is larger than"),
+        (b"models: &a [&b [1, 1], *b]\nm2: !!python/object/apply:os.system [id]", "m2"),
+    ],
+)
+def test_files_that_are_none(folder: Path, content: bytes, said: str | None) -> None:
+    path = folder / "offpath.yaml"
+    path.write_bytes(content)
+    found = configuration.check(path, {})
+    assert [said in str(m) for m in found].count(True) >= 1 if said else found == ()
+
+
+def test_a_file_that_is_not_there(folder: Path) -> None:
+    (mistake,) = configuration.check(folder / "missing.yaml", {})
+    assert str(mistake) == f"{folder / 'missing.yaml'}: the file: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("features", "kind", "params", "said"),
+    [
+        (("age",), "TabularDrift", {}, "was fitted on the columns age, but the monitor selects age, sex; fit it again"),
+        (("age", "sex"), "KSDrift", {}, "holds a TabularDrift, but detector.type is KSDrift"),
+        (("age", "sex"), "TabularDrift", {"ert": 500}, "the artefact was fitted with"),
+    ],
+)
+def test_an_artefact_that_does_not_fit(
+    folder: Path, features: tuple[str, ...], kind: str, params: dict[str, Any], said: str
+) -> None:
+    x_ref = np.random.default_rng(0).normal(size=(100, len(features)))
+    artifact.save(TabularDrift(ert=400).fit(x_ref, [Feature(name) for name in features]), folder / "fitted")
+    document = yaml.safe_load(GOOD)
+    document["monitors"][0]["detector"] = {"type": kind, "artifact": "fitted", "params": params}
+    found = check(folder, yaml.safe_dump(document))
+    assert any(said in m.expected for m in found), "\n".join(map(str, found))
+
+
+def load(folder: Path, **environ: str) -> Settings:
+    (folder / "offpath.yaml").write_text(GOOD)
+    return configuration.load(folder / "offpath.yaml", environ)
+
+
+def test_the_environment_overrides_single_values(folder: Path) -> None:
+    loaded = load(
+        folder,
+        OFFPATH_WORKER__LISTEN="0.0.0.0:1",
+        OFFPATH_MONITORS__DRIFT__WINDOW__COUNT="500",
+        OFFPATH_MONITORS__0__ALARM__CONSECUTIVE="2",
+        OFFPATH_SINKS__STORE__PATH="other.db",
+        OFFPATH_MODELS__INCOME__NAMESPACE="123",
+        OFFPATH_CAPTURE="{listen: ':1', model: m}",
+        HOME="/root",
+        OFFPATH_PORT="tcp://10.0.0.1:80",
+    )
+    assert loaded.worker.listen == "0.0.0.0:1"
+    assert loaded.monitors[0].window.count == 500
+    assert loaded.monitors[0].alarm.consecutive == 2
+    assert loaded.sinks[0].path == str(folder / "other.db")  # type: ignore[union-attr]
+    assert loaded.models[0].namespace == "123", "text stays text"
+    assert loaded.capture.model == "m"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("OFFPATH_WORKER__LISTN", "x:1", 'worker.listn: unknown key; did you mean "listen"?'),
+        ("OFFPATH_WROKER__LISTEN", "x:1", 'did you mean "worker"?'),
+        ("OFFPATH_WORKER_LISTEN", "x:1", 'did you mean "OFFPATH_WORKER__LISTEN"?'),
+        ("OFFPATH_MONITORS__DRFT__MODEL", "x", 'did you mean "drift"?'),
+        ("OFFPATH_MONITORS__DRIFT__WINDOW__COUNT", "many", "monitors[0].window.count: expected a whole number"),
+        ("OFFPATH_WORKER__LISTEN__PORT", "1", "is a single value, with nothing below it"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(folder: Path, variable: str, value: str, said: str) -> None:
+    (mistake,) = check(folder, GOOD, **{variable: value})
+    assert said in str(mistake)
+    assert mistake.origin == variable
+
+
+def test_a_section_that_is_only_in_the_environment(folder: Path) -> None:
+    (folder / "offpath.yaml").write_text("models: []\n")
+    loaded = configuration.load(folder / "offpath.yaml", {"OFFPATH_INGEST__MAX_BODY": "10MiB"})
+    assert loaded.ingest.max_body == "10MiB"
+
+
+def mutations(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    below: list[tuple[Any, ...]] = [path] if path else []
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        below += mutations(inner, (*path, key))
+    return below
+
+
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 999), st.floats(allow_nan=False), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_other_value_anywhere_is_taken_or_told(folder: Path, data: st.DataObject) -> None:
+    document = yaml.safe_load(GOOD)
+    path = data.draw(st.sampled_from(mutations(document)))
+    at = document
+    for part in path[:-1]:
+        at = at[part]
+    at[path[-1]] = data.draw(anything)
+    file = folder / "offpath.yaml"
+    file.write_text(yaml.safe_dump(document))
+    error: ConfigurationError | None = None
+    try:
+        configuration.load(file, {})
+    except ConfigurationError as raised:
+        error = raised
+    assert error is None or (error.mistakes and all(m.expected for m in error.mistakes))
+
+
+def test_the_schema_agrees_with_the_settings() -> None:
+    schema = json.loads(json.dumps(json_schema()))
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert schema["properties"].keys() == Settings.model_fields.keys()
+    assert schema["additionalProperties"] is False
+
+
+def test_the_documented_reference_is_the_settings_own() -> None:
+    assert DOCS.read_text().endswith(reference()), "offpath schema --markdown prints the end of docs/configuration.md"
+
+
+def test_the_documented_example_is_right(folder: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    (folder / "answers.csv").write_text("p\n0.1\n")
+    assert check(folder, example) == []
