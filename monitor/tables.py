@@ -7,6 +7,7 @@ import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -139,14 +140,19 @@ def _npz(path: Path) -> Mapping[str, Sequence[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise TableError(f"{path}: is no readable npz without pickled objects: {error}") from None
     for name in ("x_ref", "x", "X"):
         if name in arrays:
             return _matrix(path, name, arrays[name])
+    if arrays and all(x.ndim == 1 and len(x) == len(next(iter(arrays.values()))) for x in arrays.values()):
+        return {name: x.tolist() for name, x in arrays.items()}
     if len(arrays) == 1:
         return _matrix(path, *next(iter(arrays.items())))
-    raise TableError(f"{path}: needs an array named x_ref or x; there are {', '.join(arrays) or 'none'}")
+    raise TableError(
+        f"{path}: needs an array named x_ref or x, or one array of the same length a column; "
+        f"there are {', '.join(arrays) or 'none'}"
+    )
 
 
 def _matrix(path: Path, name: str, x: npt.NDArray[Any]) -> Mapping[str, Sequence[Any]]:

@@ -18,6 +18,10 @@ EXAMPLE = """examples:
   offpath fit --config offpath.yaml --monitor income-drift --log captured.db"""
 
 
+WINDOW = 1000
+"""Rows of a clean window, where no configuration says how many."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to learn: a type, or a monitor of a configuration")
     what.add_argument("--type", help="detector_type, for example TabularDrift or IForest")
@@ -30,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     origin.add_argument("--log", type=Path, help="a captured log; needs --config and --monitor")
     data.add_argument("--columns", help="only these columns, separated by commas")
     parser.add_argument("--out", type=Path, help="directory to write (default: the monitor's artifact)")
+    parser.add_argument(
+        "--windows",
+        type=int,
+        metavar="N",
+        help="measure false alarms of a drift detector on so many clean windows, held out; 0: do not "
+        "(default: 200, or 50 with torch)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -42,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--monitor needs --config, the file that holds it")
     if args.log and not args.monitor:
         raise ValueError("--log needs --config and --monitor: they say how to decode its events")
-    kind, params, out, table = _wanted(args)
+    kind, params, out, table, window = _wanted(args)
     problems = registry.check_params(kind, params)
     if problems:
         raise ValueError("; ".join(problems))
@@ -51,10 +62,15 @@ def run(args: argparse.Namespace) -> int:
         detector.fit(table.rows, table.features)
         artifact.save(detector, out)
     _report(detector, table, out)
+    if args.windows is None:
+        args.windows = 50 if "torch" in getattr(type(detector), "requires", ()) else 200
+    if detector.meta.kind == "drift" and args.windows > 0:
+        _measure_false_alarms(lambda: registry.create(kind, **params), table, window, args)
     return 0
 
 
-def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table]:
+def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table, int]:
+    """Type, parameters, directory, reference, and rows a window."""
     from monitor import tables
 
     given = dict(_parameter(text) for text in args.param)
@@ -62,7 +78,7 @@ def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table]
     if args.type:
         if args.out is None:
             raise ValueError("--out is needed: the directory to write")
-        return args.type, given, args.out, tables.read(args.reference, columns=columns)
+        return args.type, given, args.out, tables.read(args.reference, columns=columns), WINDOW
     from monitor import configuration, wiring
 
     settings = configuration.load_unfitted(args.config)
@@ -79,7 +95,8 @@ def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table]
             table = wiring.captured_rows(settings, model, monitor, args.log)
     else:
         table = tables.read(args.reference, wiring.selected_features(model, monitor), columns)
-    return monitor.detector.type, {**monitor.detector.params, **given}, out, table
+    window = monitor.window.count or monitor.window.sliding or WINDOW
+    return monitor.detector.type, {**monitor.detector.params, **given}, out, table, window
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -114,3 +131,20 @@ def _report(detector: Detector, table: Table, out: Path) -> None:
     if verdict.threshold is not None:
         print(f"  threshold {verdict.threshold:.6g}")
     print(f"  minimum   {meta.min_rows} rows a window")
+
+
+def _measure_false_alarms(make: Any, table: Table, window: int, args: argparse.Namespace) -> None:
+    """Say what the promise is worth on this reference: fitted on one half, judged on windows of the other."""
+    from detectors.calibrate import false_alarm_rate
+
+    half = len(table.rows) // 2
+    if window > half:
+        print(f"  false alarms not measured: half the reference has {half:,} rows, a window {window:,}")
+        return
+    with _progress(f"judging {args.windows} clean windows", args.quiet):
+        found = false_alarm_rate(make, table.rows, window, args.windows, splits=args.windows, features=table.features)
+    low, high = found.interval
+    print(
+        f"  false alarms {found.alarms} of {found.windows} clean windows of {window:,} rows, held out: "
+        f"{found.rate:.2%}, between {low:.2%} and {high:.2%}"
+    )

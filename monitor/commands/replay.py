@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     for outcome in outcomes:
         rejected += len(outcome.dead_letters)
         for letter in outcome.dead_letters:
-            print(f"{letter.delivery.partition}:{letter.delivery.offset}  unusable: {letter.reason}: {letter.message}")
+            place = f"{letter.delivery.partition}:{letter.delivery.offset}"
+            print(f"{place}  unusable: {letter.reason}: {letter.message}", file=sys.stderr)
         for finding in outcome.findings:
             findings += 1
             alarms += finding.alarm
@@ -72,18 +74,19 @@ def only(settings: Settings, names: list[str] | None) -> Settings:
 
 def from_log(settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | None) -> Iterator[Outcome]:
     """Judge every record of the log's topic, without a consumer group."""
+    from contextlib import closing
+
     from monitor import wiring
     from monitor.transport.log import EmbeddedLog
 
-    log = EmbeddedLog(path or Path(settings.transport.path), create=False)
     pipeline = wiring.build_pipeline(settings, specs)
     assigned: set[str] = set()
-    for block in log.scan(settings.transport.topic):
-        if block.partition not in assigned:
-            assigned.add(block.partition)
-            pipeline.assign(block.partition, None)
-        yield pipeline.process(block.partition, block.deliveries)
-    log.close()
+    with closing(EmbeddedLog(path or Path(settings.transport.path), create=False)) as log:
+        for block in log.scan(settings.transport.topic):
+            if block.partition not in assigned:
+                assigned.add(block.partition)
+                pipeline.assign(block.partition, None)
+            yield pipeline.process(block.partition, block.deliveries)
 
 
 def from_table(specs: tuple[MonitorSpec, ...], path: Path) -> Iterator[Outcome]:

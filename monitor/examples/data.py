@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
+import http.client
 import os
 import urllib.request
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-TIMEOUT = 20.0
+TIMEOUT = 10.0
 MAX_BYTES = 32 * 1024 * 1024
 
 
@@ -54,53 +56,67 @@ def cache(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offpath" / "data"
 
 
-def texts(sources: Sequence[Source], environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The texts of the sources.
+def texts(
+    sources: Sequence[Source], environ: Mapping[str, str] = os.environ, say: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """The texts of the sources; ``say`` is told of each download.
 
     Raises
     ------
     DataUnavailable : a file is not at hand and cannot be downloaded, or is not what its checksum says.
     """
-    return [_plain(source, _find(source, environ)) for source in sources]
+    return [_find(source, environ, say) for source in sources]
 
 
-def _find(source: Source, environ: Mapping[str, str]) -> bytes:
+def _find(source: Source, environ: Mapping[str, str], say: Callable[[str], None]) -> str:
     looked = folders(environ)
     for folder in looked:
-        path = folder / source.name
-        if path.is_file():
-            return path.read_bytes()
+        for path in (folder / source.name, (folder / source.name).with_suffix("")):
+            if path.is_file():
+                return _checked(source, _read(path), str(path))
     if environ.get("OFFPATH_DATA_OFFLINE"):
-        raise DataUnavailable(f"{source.name} is not in {', '.join(map(str, looked))}")
+        raise DataUnavailable(f"{source.name} is not in {', '.join(map(str, dict.fromkeys(looked)))}")
+    say(f"downloading {source.url}")
     return _download(source, looked[-1] / source.name)
 
 
-def _plain(source: Source, packed: bytes) -> str:
+def _read(path: Path) -> bytes:
     try:
-        with gzip.open(io.BytesIO(packed)) as file:
-            plain = file.read(MAX_BYTES)
-    except (OSError, EOFError) as error:
-        raise DataUnavailable(f"{source.name} is damaged: {error}") from None
-    if hashlib.md5(plain, usedforsecurity=False).hexdigest() != source.md5:
-        raise DataUnavailable(f"{source.name} is not the published file: its MD5 is not {source.md5}")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataUnavailable(f"{path} is damaged, remove it: {error}") from None
+
+
+def _checked(source: Source, plain: bytes, place: str) -> str:
+    found = hashlib.md5(plain, usedforsecurity=False).hexdigest()
+    if found != source.md5:
+        raise DataUnavailable(f"{place} is not the published file: its MD5 is {found}, not {source.md5}")
     return plain.decode()
 
 
-def _download(source: Source, target: Path) -> bytes:
+def _download(source: Source, target: Path) -> str:
     if not source.url.startswith(("https://", "http://127.0.0.1:")):
         raise DataUnavailable(f"{source.url} is no https address")
     try:
         with urllib.request.urlopen(source.url, timeout=TIMEOUT) as answer:  # noqa: S310  the scheme was checked
             plain = answer.read(MAX_BYTES)
-    except OSError as error:
-        raise DataUnavailable(f"{source.name} is not at hand and cannot be downloaded: {error}") from None
-    packed = gzip.compress(plain, mtime=0)
-    _plain(source, packed)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataUnavailable(f"{source.name} is not at hand, and {source.url} does not give it: {error}") from None
+    text = _checked(source, plain, source.url)
+    _keep(gzip.compress(plain, mtime=0), target)
+    return text
+
+
+def _keep(packed: bytes, target: Path) -> None:
+    """Write it whole or not at all."""
+    partial = target.with_suffix(f".{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}")
         partial.write_bytes(packed)
         partial.replace(target)
     except OSError:
         pass  # a cache that cannot be written costs the next run a download, nothing more
-    return packed
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,7 +17,8 @@ from detectors.base import Array
 from monitor.examples.story import Story
 
 MAX_ROWS = 8
-CONNECTIONS = 4
+CLOCK_ERROR = 0.01
+"""Seconds by which the sidecar's clock may differ from the clients'."""
 
 
 class Call(NamedTuple):
@@ -72,30 +75,30 @@ def _spoken(story: Story, rows: Array, number: int) -> tuple[str, dict[str, Any]
     return f"/seldon/seldon/{name}/api/v1.0/predictions", {"data": {"names": names, "ndarray": values}}
 
 
-async def send(calls: Iterator[Call], url: str, sent: Sent, rate: float, stop: asyncio.Event) -> None:
-    """Send the calls in their order of beginning, at most ``rate`` a second, over a few connections."""
-    began = time.monotonic()
-    turn = asyncio.Lock()
-    started = 0
+async def send(calls: Iterable[Call], url: str, sent: Sent, rate: float) -> None:
+    """Send the calls, at most ``rate`` a second, over a few connections in turn.
 
-    async def client(http: httpx.AsyncClient) -> None:
-        nonlocal started
-        while not stop.is_set():
-            async with turn:
-                call = next(calls, None)
-                if call is None:
-                    return
-                if call.shifted and sent.shift_time is None:
-                    sent.shift_time = time.time()
-                started += 1
-                ahead = began + started / rate - time.monotonic()
-                if ahead > 0:
-                    await asyncio.sleep(ahead)
-            await _one(http, call, sent)
+    One at a time: the log's order, and with it every window, then depends on the seed alone.
+    """
+    context = ssl.create_default_context()
+    async with AsyncExitStack() as stack:
+        clients = [httpx.AsyncClient(base_url=url, timeout=30.0, trust_env=False, verify=context) for _ in range(4)]
+        for client in clients:
+            await stack.enter_async_context(client)
+        began = time.monotonic()
+        for number, call in enumerate(calls):
+            if call.shifted and sent.shift_time is None:
+                sent.shift_time = await _between()
+            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            await _one(clients[number % len(clients)], call, sent)
 
-    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30.0, trust_env=False) as http:
-        await asyncio.gather(*(client(http) for _ in range(CONNECTIONS)))
+
+async def _between() -> float:
+    """A moment that no event's time comes near: those before are earlier, those after are later."""
+    await asyncio.sleep(CLOCK_ERROR)
+    moment = time.time()
+    await asyncio.sleep(CLOCK_ERROR)
+    return moment
 
 
 async def _one(http: httpx.AsyncClient, call: Call, sent: Sent) -> None:

@@ -1,0 +1,209 @@
+"""``fit`` and ``replay``, as people call them, on files and on a captured log."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from detectors import artifact
+from monitor import cli, configuration, tables, wiring
+from monitor.events import Record
+from sinks.store import FindingStore
+
+COLUMNS = [{"name": "age"}, {"name": "sex", "type": "categorical", "categories": ["F", "M"]}]
+CSV = "age,sex\n" + "".join(f"{20 + i % 40},{'FM'[i % 3 == 0]}\n" for i in range(600))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration with two monitors, and reference data."""
+    document = {
+        "models": [{"name": "m", "features": COLUMNS}],
+        "monitors": [
+            {
+                "name": "drift", "model": "m", "window": {"count": 50},
+                "detector": {"type": "TabularDrift", "artifact": "drift", "params": {"ert": 100}},
+            },
+            {"name": "outliers", "model": "m", "detector": {"type": "Mahalanobis", "artifact": "outliers"},
+             "columns": ["age"], "window": {"count": 40}},
+        ],
+    }  # fmt: skip
+    (tmp_path / "offpath.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "train.csv").write_text(CSV)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], command: str, status: int = 0) -> str:
+    assert cli.main(command.split()) == status
+    said = capsys.readouterr()
+    return said.err if status else said.out
+
+
+def write_reference(folder: Path, kind: str) -> str:
+    rows = [line.split(",") for line in CSV.splitlines()[1:]]
+    name = f"reference.{kind}"
+    if kind == "csv.gz":
+        (folder / name).write_bytes(gzip.compress(CSV.encode()))
+    elif kind == "npz":
+        np.savez(folder / name, age=np.array([float(a) for a, _ in rows]), sex=np.array([s for _, s in rows]))
+    elif kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason='Parquet needs pip install "offpath[parquet]"')
+        from pyarrow import parquet
+
+        table = pyarrow.table({"age": [float(a) for a, _ in rows], "sex": [s for _, s in rows]})
+        parquet.write_table(table, folder / name)
+    else:
+        (folder / name).write_text(CSV)
+    return name
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "npz", "parquet"])
+def test_fit_from_every_kind_of_file(folder: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    name = write_reference(folder, kind)
+    said = run(capsys, f"fit --config offpath.yaml --monitor drift --reference {name}")
+    assert "TabularDrift: 600 rows, 2 columns -> " in said
+    assert "of 200 clean windows of 50 rows, held out" in said
+    fitted = artifact.load(folder / "drift")
+    assert [(f.name, f.kind, f.categories) for f in fitted.meta.features] == [
+        ("age", "numeric", ()),
+        ("sex", "categorical", ("F", "M")),
+    ]
+    assert fitted.meta.params["ert"] == 100
+    assert not any(path.suffix in (".pkl", ".pickle", ".joblib") for path in (folder / "drift").iterdir())
+
+
+def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = run(capsys, "fit --type KSDrift --reference train.csv --columns age --out ks --param p_val=0.01 --windows 0")
+    assert "columns   age" in said
+    assert "false alarms" not in said
+    assert artifact.load(folder / "ks").meta.params["p_val"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("fit --reference train.csv", 1, "give either --type, or --config and --monitor"),
+        ("fit --type KSDrift --reference train.csv", 1, "--out is needed"),
+        ("fit --type KSDrft --reference train.csv --out x", 1, "KSDrift"),
+        ("fit --type KSDrift --reference train.csv --out x --param p_val=2", 1, "p_val must be between 0 and 1"),
+        ("fit --type KSDrift --reference train.csv --out x --param p_val", 1, "write it as NAME=VALUE"),
+        ("fit --type KSDrift --reference train.csv --out x --columns agee", 1, "no column agee; there are age, sex"),
+        ("fit --type KSDrift --reference missing.csv --out x", 1, "there is no such file"),
+        ("fit --type KSDrift --reference offpath.yaml --out x", 1, "unknown kind of file"),
+        ("fit --type KSDrift --reference bad.csv --out x --columns age", 1, "the reference has 2 rows, at least 20 are needed"),
+        ("fit --type KSDrift --reference empty.csv --out x", 1, "holds no rows"),
+        ("fit --config offpath.yaml --monitor drft --reference train.csv", 2, 'did you mean "drift"?'),
+        ("fit --config offpath.yaml --monitor drift --reference bad.csv", 1, "age"),
+        ("fit --config offpath.yaml --monitor drift --log nolog.db", 1, "there is no log at"),
+        ("fit --type MMDDrift --log x.db --out y", 1, "--log needs --config and --monitor"),
+        ("replay --config offpath.yaml --table train.csv", 2, "there is no artefact in this directory"),
+    ],
+)
+def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], command: str, status: int, said: str) -> None:
+    (folder / "bad.csv").write_text("age,sex\n30,F\nold,M\n")
+    (folder / "empty.csv").write_text("age,sex\n")
+    words = run(capsys, command, status)
+    assert said in words
+    assert "Traceback" not in words
+    assert not (folder / "x").exists()
+
+
+def record(i: int, rows: list[Any]) -> Record:
+    headers = {
+        "ce_id": str(i), "ce_source": "s", "ce_type": "org.kubeflow.serving.inference.request", "ce_modelid": "m",
+        "ce_time": f"2026-01-01T00:{i // 60 % 60:02}:{i % 60:02}Z",
+    }  # fmt: skip
+    return Record("m", headers, json.dumps({"instances": rows}).encode(), 0.0)
+
+
+def write_log(folder: Path) -> None:
+    """Clean rows, then young ones, an impossible one, and an unusable event."""
+    rng = random.Random(0)
+    records = [record(i, [[rng.randint(20, 60 if i < 150 else 25), "FM"[rng.random() < 0.3]]]) for i in range(300)]
+    records[200] = record(200, [[400, "F"]])
+    records[210] = record(210, [["old", "F"]])
+    log = wiring.open_log(configuration.load_unfitted(folder / "offpath.yaml"))
+    log.append("payloads", records)
+    log.close()
+
+
+def fit_both(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("drift", "outliers"):
+        run(capsys, f"fit --config offpath.yaml --monitor {name} --reference train.csv --windows 0")
+
+
+def test_fit_from_captured_traffic(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(folder)
+    said = run(capsys, "fit --config offpath.yaml --monitor outliers --log .offpath/log.db")
+    assert "columns   age" in said
+    assert artifact.load(folder / "outliers").meta.n_ref >= 280
+
+
+async def judge(settings: Any) -> None:
+    assembly = wiring.build(settings)
+    commit = assembly.source.commit
+
+    async def watch(checkpoints: Mapping[str, Any]) -> None:
+        await commit(checkpoints)
+        assembly.worker.stop()
+
+    assembly.source.commit = watch  # type: ignore[method-assign]
+    await asyncio.wait_for(assembly.worker.run(), 60)
+    await assembly.close()
+
+
+def test_replay_says_what_the_worker_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(folder)
+    fit_both(capsys)
+    before = run(capsys, "replay --config offpath.yaml --json")
+    asyncio.run(judge(configuration.load(folder / "offpath.yaml")))
+    after = run(capsys, "replay --config offpath.yaml --json")
+    assert before == after, "a replay leaves no trace"
+    replayed = {found["id"]: found for found in map(json.loads, before.splitlines())}
+    store = FindingStore(folder / ".offpath" / "findings.db")
+    stored = {found["id"]: found for found in store.findings(limit=1000)}
+    store.close()
+    assert replayed == stored
+    assert {found["monitor"] for found in stored.values() if found["alarm"]} == {"drift", "outliers"}
+
+
+def test_replay_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(folder)
+    fit_both(capsys)
+    assert cli.main(["replay"]) == 0
+    said = capsys.readouterr()
+    assert "ALARM" in said.out
+    assert "age: mean" in said.out
+    assert "age = 400" in said.out
+    assert said.out.splitlines()[-1].endswith("1 unusable events")
+    assert "payloads/0:210  unusable: not_numeric: age: 'old' where a number belongs" in said.err
+    only = run(capsys, "replay --monitor outliers --all")
+    assert "outliers" in only
+    assert " drift " not in only
+
+
+def test_replay_over_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit_both(capsys)
+    (folder / "young.csv").write_text("sex,age\n" + "F,21\nM,22\n" * 100)
+    said = run(capsys, "replay --table young.csv --monitor drift")
+    assert said.count("ALARM") == 4
+    assert not (folder / ".offpath").exists(), "nothing is written"
+
+
+def test_columns_of_a_table_without_features(folder: Path) -> None:
+    table = tables.read(folder / "train.csv")
+    assert [(f.name, f.kind, f.categories) for f in table.features] == [
+        ("age", "numeric", ()),
+        ("sex", "categorical", ("F", "M")),
+    ]
+    assert table.rows.shape == (600, 2)
