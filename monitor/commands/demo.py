@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.examples.demo import Demo, Plan
+    from monitor.examples.demo import Plan
     from monitor.examples.outcome import Summary
+    from monitor.examples.stack import Stack
     from monitor.examples.story import Story
     from monitor.examples.view import View
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import signal
     import sys
     import tempfile
     from contextlib import ExitStack
@@ -40,13 +42,17 @@ def run(args: argparse.Namespace) -> int:
     from monitor.examples.demo import Plan
     from monitor.examples.view import View
 
-    if args.rate <= 0:
+    if not args.rate > 0:
         raise ValueError("--rate must be more than 0")
-    view = View(Console(file=sys.stderr if args.json else sys.stdout))
+    if args.seed < 0:
+        raise ValueError("--seed must not be negative")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is as good as Ctrl-C
+    plan = Plan(seed=args.seed, rate=args.rate)
+    view = View(Console(file=sys.stderr if args.json else sys.stdout), plan.clean + plan.shifted)
     with ExitStack() as stack:
         folder = args.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offpath-demo-")))
         _fresh(folder)
-        summary = _tell(_story(args.example, view), Plan(seed=args.seed, rate=args.rate), folder, view, once=args.once)
+        summary = _tell(args.example, plan, folder, view, once=args.once)
     if summary is None:
         return 130
     if args.json:
@@ -63,41 +69,57 @@ def _fresh(folder: Path) -> None:
         raise ValueError(f"{folder} holds an earlier run; give another --dir, or remove it")
 
 
+def _tell(example: str, plan: Plan, folder: Path, view: View, *, once: bool) -> Summary | None:
+    """Run the story; ``None`` if it was interrupted before it was told."""
+    import asyncio
+
+    from monitor.examples.stack import Stack
+
+    told: list[Summary] = []
+    try:
+        with view.working("starting"):
+            story = _story(example, view)
+            stack = Stack(story, folder, plan.window, view.say)
+        with stack:
+            view.begin(stack.addresses, story.shift_text)
+            asyncio.run(_run(story, plan, stack, view, told, once=once))
+    except KeyboardInterrupt:
+        view.end()
+        view.say("stopped")
+    finally:
+        view.end()
+    return told[0] if told else None
+
+
 def _story(example: str, view: View) -> Story:
     from monitor.examples import story
     from monitor.examples.data import DataUnavailable
 
     try:
-        return story.load(example)
+        return story.load(example, view.say)
     except DataUnavailable as error:
-        view.say(f"Adult cannot be had ({error}); the example tumour runs instead")
+        view.say(f"UCI Adult cannot be had, so the example is tumour: {error}")
         return story.load("tumour")
 
 
-def _tell(story: Story, plan: Plan, folder: Path, view: View, *, once: bool) -> Summary | None:
-    """Run the story; ``None`` if it was interrupted before it was told."""
+async def _run(story: Story, plan: Plan, stack: Stack, view: View, told: list[Summary], *, once: bool) -> None:
+    """Until the end, or until a signal: that cancels, so that nothing is left half done."""
     import asyncio
     import signal
 
-    from monitor.examples.demo import Demo
+    from monitor.examples import demo
 
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a supervisor's stop is as good as Ctrl-C
-    told: list[Summary] = []
-    try:
-        with Demo(story, plan, folder, view.say) as demo:
-            view.begin(demo.addresses)
-            asyncio.run(_run(demo, view, told, once=once))
-    except KeyboardInterrupt:
-        view.end()
-        view.say("stopped")
-        return told[0] if told else None
-    view.end()
-    return told[0]
-
-
-async def _run(demo: Demo, view: View, told: list[Summary], *, once: bool) -> None:
-    def keep(summary: Summary) -> None:
+    def conclude(summary: Summary) -> None:
         told.append(summary)
         view.conclude(summary)
+        if not once:
+            view.say("the traffic goes on; Ctrl-C ends it")
 
-    await demo.run(view.update, keep, once=once)
+    task = asyncio.create_task(demo.run(story, plan, stack, view.update, conclude, once=once))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        view.end()
+        view.say("stopped")

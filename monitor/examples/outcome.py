@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from monitor.examples.traffic import Sent
+from monitor.examples.watching import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,17 @@ def summarise(
     example: str,
     seed: int,
     sent: Sent,
-    captured: int,
-    judged: int,
+    seen: Seen,
     timelines: Mapping[str, Sequence[Mapping[str, Any]]],
     flagged: Sequence[Mapping[str, Any]],
     texts: Mapping[str, str],
     seconds: float,
 ) -> Summary:
-    """The summary; ``timelines`` are those of the drift monitors, the one on requests first."""
+    """The summary of what clients ``sent`` and what was ``seen`` at the end.
+
+    ``timelines`` are those of the drift monitors, the one on requests first; ``flagged`` are the outlier monitor's
+    findings, and ``texts`` the words of the first drift monitor's, by id.
+    """
     shift = sent.shift_time if sent.shift_time is not None else float("inf")
     main = next(iter(timelines.values()))
     clean = [window for window in main if window["end"] < shift]
@@ -67,8 +71,8 @@ def summarise(
         seed,
         sent.answered,
         sent.failed,
-        captured,
-        max(0, 2 * sent.answered - judged),
+        seen.captured,
+        max(0, 2 * sent.answered - seen.judged + seen.dead_letters),
         len(clean),
         before,
         None if first is None else first + 1,

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-STOP_SECONDS = 15.0
+STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -71,18 +72,32 @@ class Processes:
                 text = (self._folder / f"{name}.log").read_text(errors="replace")
                 raise ProcessDied(f"the {name} ended with status {child.returncode}:\n{text[-2000:]}")
 
-    def stop(self) -> None:
-        """Ask all to end, those started first last, and wait for them."""
-        for child in reversed(self._children.values()):
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while child.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-        self._children.clear()
+    def stop(self, *names: str) -> None:
+        """Ask these, or all, to end, those started first last, and wait for them; a second Ctrl-C changes nothing."""
+        with _undisturbed():
+            for name in [name for name in reversed(self._children) if not names or name in names]:
+                _end(self._children.pop(name))
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if child.poll() is None:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _die_with_parent() -> None:

@@ -33,11 +33,10 @@ class Call(NamedTuple):
 
 @dataclass(slots=True)
 class Sent:
-    """What the clients know: requests answered, failures, planted rows by request id, and when the shift began."""
+    """What the clients know: requests answered and failed, planted rows by request id, and when the shift began."""
 
     answered: int = 0
     failed: int = 0
-    rows: int = 0
     planted: dict[str, int] = field(default_factory=dict)
     shift_time: float | None = None
 

@@ -12,14 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @dataclass(slots=True)
 class Seen:
-    """The numbers of one look."""
+    """The numbers of one look; ``committed`` is when the worker last did, in epoch seconds.
+
+    ``monitors`` are in the order of their names, ``news`` the last alarms and flagged rows, oldest first.
+    """
 
     captured: int = 0
     dropped: int = 0
     judged: int = 0
     lag: int = 0
     dead_letters: int = 0
+    committed: float = 0.0
     monitors: list[dict[str, Any]] = field(default_factory=list)
+    news: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Watcher:
@@ -32,7 +37,8 @@ class Watcher:
     def look(self) -> Seen:
         """The numbers now; zeros for what does not answer yet."""
         capture, worker = self._metrics(self._admin), self._metrics(self._worker)
-        monitors = self._get("/api/monitors")
+        monitors = self._list("/api/monitors")
+        news = [*self._list("/api/findings?alarm=true&scope=window"), *self._list("/api/findings?scope=instance")]
         return Seen(
             int(_total(capture, "offpath_capture_events_total")),
             int(_total(capture, "offpath_capture_dropped_events_total"))
@@ -40,7 +46,9 @@ class Watcher:
             int(_total(worker, "offpath_events_total")),
             int(_total(worker, "offpath_lag_events")),
             int(_total(worker, "offpath_dead_letters_total")),
-            monitors if isinstance(monitors, list) else [],
+            _total(worker, "offpath_last_commit_timestamp_seconds"),
+            sorted(monitors, key=lambda monitor: str(monitor["name"])),
+            sorted(news, key=lambda finding: str(finding["end"])),
         )
 
     def ready(self) -> bool:
@@ -48,21 +56,23 @@ class Watcher:
         return all(self._status(f"{base}/readyz") == 200 for base in (self._admin, self._worker))
 
     def timeline(self, monitor: str) -> list[dict[str, Any]]:
-        found = self._get(f"/api/monitors/{monitor}/timeline?limit=1000")
-        return found if isinstance(found, list) else []
+        return self._list(f"/api/monitors/{monitor}/timeline?limit=1000")
 
     def findings(self, monitor: str, scope: str) -> list[dict[str, Any]]:
-        found = self._get(f"/api/findings?monitor={monitor}&scope={scope}&limit=1000")
-        return found if isinstance(found, list) else []
+        return self._list(f"/api/findings?monitor={monitor}&scope={scope}&limit=1000")
 
-    def close(self) -> None:
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def _get(self, path: str) -> Any:
+    def _list(self, path: str) -> list[dict[str, Any]]:
         try:
-            return self._http.get(self._worker + path).json()
+            found = self._http.get(self._worker + path).json()
         except (httpx.HTTPError, ValueError):
-            return None
+            return []
+        return found if isinstance(found, list) else []
 
     def _status(self, url: str) -> int:
         try:
