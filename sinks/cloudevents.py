@@ -74,7 +74,8 @@ def to_record(finding: Finding, source: str = "offpath") -> Record:
     }
     if finding.request_id:
         headers["ce_requestid"] = finding.request_id
-    return Record(key, headers, orjson.dumps(body(finding), option=orjson.OPT_SERIALIZE_NUMPY), finding.time.timestamp())
+    value = orjson.dumps(body(finding), option=orjson.OPT_SERIALIZE_NUMPY)
+    return Record(key, headers, value, finding.time.timestamp())
 
 
 def body(finding: Finding) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jinja2
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from monitor.web import charts, views
 from monitor.web.overview import MonitorInfo, Overview
+from sinks.base import Unavailable
 from sinks.store import FindingStore
 
 if TYPE_CHECKING:
@@ -54,10 +57,29 @@ def create_app(store: FindingStore, registry: CollectorRegistry, overview: Overv
         pipeline = overview.pipeline()
         return HTMLResponse(pages.get_template(template).render(title=overview.title, pipeline=pipeline, **values))
 
+    _errors(app, page)
     _pages(app, store, overview, page, known)
     _api(app, store, overview, known)
     _operations(app, registry)
     return app
+
+
+def _errors(app: FastAPI, page: Page) -> None:
+    def told(request: Request, status: int, text: str) -> Response:
+        if request.url.path.startswith("/api"):
+            return JSONResponse({"detail": text}, status)
+        shown = page("error.html", status=f"{status} {HTTPStatus(status).phrase}", text=text)
+        shown.status_code = status
+        return shown
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http(request: Request, error: StarletteHTTPException) -> Response:
+        plain = error.detail == HTTPStatus(error.status_code).phrase
+        return told(request, error.status_code, "there is no such page" if plain else str(error.detail))
+
+    @app.exception_handler(Unavailable)
+    async def away(request: Request, error: Unavailable) -> Response:
+        return told(request, 503, str(error))
 
 
 def _pages(app: FastAPI, store: FindingStore, overview: Overview, page: Page, known: Known) -> None:

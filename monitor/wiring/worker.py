@@ -64,6 +64,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     """
     from prometheus_client import CollectorRegistry
 
+    from sinks.log_metrics import LogMetrics
     from sinks.pipeline_metrics import PipelineMetrics
     from sinks.prometheus import PrometheusSink as Prometheus
 
@@ -85,6 +86,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
     numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores)
     transport = settings.transport
+    metrics.register(LogMetrics(lambda: (*log.stats(transport.topic), *log.stats(transport.dead_letters))))
     source = EmbeddedSource(log, transport.topic, settings.worker.group)
     worker = Worker(
         source,
