@@ -1,0 +1,287 @@
+"""The status page of a real worker in headless Chromium: what a person sees, clicks and reads."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from websockets.sync.client import connect
+
+from detectors import artifact, registry
+from detectors.base import Feature
+from monitor import configuration, wiring
+from monitor.events import Record
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"),
+]
+FEATURES = (Feature("Age"), Feature("Hours"), Feature("Sex", "categorical", ("Female", "Male")))
+
+
+def until(condition: Callable[[], Any], what: str = "it") -> Any:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if found := condition():
+                return found
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def write_story(folder: Path) -> Path:
+    """Reference, detectors, a log with clean and then young people, and a configuration; answers its path."""
+    rng = np.random.default_rng(0)
+    x_ref = np.column_stack(
+        [rng.normal(40, 12, 4000).round(), rng.normal(40, 8, 4000).round(), rng.integers(0, 2, 4000)]
+    )
+    for kind in ("TabularDrift", "IForest"):
+        detector: Any = registry.create(kind)
+        artifact.save(detector.fit(x_ref, FEATURES), folder / kind)
+    columns = [{"name": f.name, "type": f.kind, "categories": f.categories} for f in FEATURES]
+    document = {
+        "models": [{"name": "income", "features": json.loads(json.dumps(columns))}],
+        "monitors": [
+            {"name": name, "model": "income", "window": {"count": 200}, "detector": {"type": kind, "artifact": kind}}
+            for name, kind in (("income-drift", "TabularDrift"), ("income-outliers", "IForest"))
+        ],
+    }
+    path = folder / "offpath.yaml"
+    path.write_text(yaml.safe_dump(document))
+    people = random.Random(1)
+    log = wiring.open_log(configuration.load(path, {}))
+    log.append("payloads", [record(i, people) for i in range(2400)])
+    log.close()
+    return path
+
+
+def record(i: int, people: random.Random) -> Record:
+    age = people.gauss(40, 12) if i < 1600 else people.gauss(24, 4)
+    row = [190 if i == 700 else round(age), round(people.gauss(40, 8)), people.choice(["Female", "Male"])]
+    headers = {
+        "ce_id": str(i), "ce_source": "test", "ce_type": "org.kubeflow.serving.inference.request",
+        "ce_modelid": "income", "ce_time": f"2026-01-01T{i // 3600:02}:{i // 60 % 60:02}:{i % 60:02}Z",
+    }  # fmt: skip
+    return Record("default/income", headers, json.dumps({"instances": [row]}).encode(), 1.7e9)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a worker that has judged the story."""
+    config = write_story(tmp_path_factory.mktemp("story"))
+    listen = f"127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monitor", "worker", "--config", str(config), "--listen", listen],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: get(f"http://{listen}/api/monitors/income-drift")["counts"]["alarms"] >= 3, "the alarm")
+        yield f"http://{listen}"
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-port=0",
+)  # fmt: skip
+
+
+class Browser:
+    """A tab of headless Chromium, spoken to over its DevTools protocol."""
+
+    def __init__(self, folder: Path) -> None:
+        assert CHROMIUM
+        self._process = subprocess.Popen(
+            [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        port = until(lambda: (folder / "DevToolsActivePort").read_text().splitlines()[0], "Chromium's start")
+        tab = next(t for t in until(lambda: get(f"http://127.0.0.1:{port}/json")) if t["type"] == "page")
+        self._closing = ExitStack()
+        self._socket = self._closing.enter_context(connect(tab["webSocketDebuggerUrl"], max_size=None))
+        self._number = 0
+        self.events: list[dict[str, Any]] = []
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> Any:
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        while True:
+            told = json.loads(self._socket.recv(timeout=60))
+            if told.get("id") == self._number:
+                assert "error" not in told, told
+                return told["result"]
+            self.events.append(told)
+
+    def evaluate(self, script: str) -> Any:
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def go(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        until(lambda: self.evaluate("document.readyState") == "complete" and self.evaluate("location.href") == url)
+
+    def click(self, text: str) -> None:
+        """Click, with the mouse, on the first link that reads so, and wait for its page."""
+        before = self.evaluate("location.href")
+        found = self.evaluate(
+            f"(() => {{const text = {json.dumps(text)};"
+            "const a = [...document.querySelectorAll('a')].find(a => a.innerText.trim() === text);"
+            "if (!a) return null; a.scrollIntoView(); const r = a.getBoundingClientRect();"
+            "return [r.x + r.width / 2, r.y + r.height / 2]})()"
+        )
+        assert found, f"no link {text!r}"
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], button="left", clickCount=1)
+        until(lambda: self.evaluate("location.href") != before and self.evaluate("document.readyState") == "complete")
+
+    def look(self, width: int, height: int, *, dark: bool = False) -> bytes:
+        """A screenshot (PNG)."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=scheme)
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **metrics)
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
+
+    def close(self) -> None:
+        self._closing.close()
+        self._process.terminate()
+        self._process.wait(30)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    running = Browser(tmp_path / "profile")
+    yield running
+    running.close()
+
+
+def pixels(png: bytes) -> tuple[int, int, bytes]:
+    """Width, height and unfiltered scan lines of a PNG of 8-bit RGB or RGBA; a filter byte begins each line."""
+    width, height, _, colour = struct.unpack(">IIBB", png[16:26])
+    at, packed = 8, b""
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        packed += png[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
+        at += size + 12
+    return width, height * (4 if colour == 6 else 3), zlib.decompress(packed)
+
+
+def corner(png: bytes) -> int:
+    """Brightness of the top left pixel, whatever filter its line has."""
+    return pixels(png)[2][1]
+
+
+def keep(name: str, png: bytes) -> None:
+    """Leave the picture where somebody can look at it, if asked to."""
+    if folder := os.environ.get("OFFPATH_TEST_SCREENSHOTS"):
+        Path(folder, name).write_bytes(png)
+
+
+def test_a_person_finds_the_reason_of_an_alarm(page: str, browser: Browser) -> None:
+    browser.go(page + "/")
+    text = browser.evaluate("document.body.innerText")
+    assert "income-drift" in text
+    assert "Alarm" in text
+    assert re.search(r"Age: mean \d+(\.\d+)? -> 2\d", text)
+    browser.click("income-drift")
+    assert browser.evaluate("location.pathname") == "/monitors/income-drift"
+    text = browser.evaluate("document.body.innerText")
+    for wanted in (
+        "Statistic against threshold",
+        "Reference against window",
+        "Columns, last window",
+        "Last evaluations",
+    ):
+        assert wanted in text
+    assert browser.evaluate("document.querySelectorAll('svg.chart polyline').length") >= 1
+    assert browser.evaluate("document.querySelectorAll('svg.hist').length") == 3
+    first = browser.evaluate("document.querySelector('td.t a').innerText")
+    browser.click(first)
+    assert browser.evaluate("location.pathname").startswith("/findings/")
+    assert "Age" in browser.evaluate("document.body.innerText")
+    browser.click("offpath")
+    assert browser.evaluate("location.pathname") == "/"
+    browser.click("income-outliers")
+    text = browser.evaluate("document.body.innerText")
+    assert "Flagged instances" in text
+    assert "190" in text
+
+
+def test_no_errors_no_scripts_and_nothing_from_elsewhere(page: str, browser: Browser) -> None:
+    for path in ("/", "/monitors/income-drift", "/monitors/income-outliers"):
+        browser.go(page + path)
+    browser.evaluate("1")
+    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert all(url.startswith(page) for url in asked if not url.startswith("about:"))
+    complaints = [e["params"]["entry"] for e in browser.events if e["method"] == "Log.entryAdded"]
+    assert [c for c in complaints if "favicon" not in c.get("url", "")] == []
+    assert browser.evaluate("document.scripts.length") == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/monitors/income-drift", "/monitors/income-outliers"])
+def test_light_dark_and_phone(page: str, browser: Browser, path: str) -> None:
+    browser.go(page + path)
+    name = path.strip("/").replace("/", "-") or "front"
+    light, dark = browser.look(1280, 900), browser.look(1280, 900, dark=True)
+    keep(f"{name}-light.png", light)
+    keep(f"{name}-dark.png", dark)
+    assert corner(light) > 200
+    assert corner(dark) < 80
+    phone = browser.look(390, 844)
+    keep(f"{name}-phone.png", phone)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390, (
+        "nothing is cut off, nothing scrolls sideways"
+    )
+
+
+def test_the_keyboard_shows_where_it_is(page: str, browser: Browser) -> None:
+    browser.go(page + "/")
+    names = []
+    for _ in range(4):
+        for kind in ("rawKeyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        names.append(browser.evaluate("document.activeElement.innerText.trim()"))
+    assert names[:2] == ["Skip to the content", "offpath"]
+    assert "income-drift" in names
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert browser.evaluate(outline) == "solid"
