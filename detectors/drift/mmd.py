@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,8 @@ class MMDDrift:
     """
 
     detector_type = "MMDDrift"
+    requires: ClassVar = ("torch",)
+    """Packages that it needs beyond the core's, each an extra of the same name."""
 
     def __init__(
         self,

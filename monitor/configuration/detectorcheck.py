@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -27,6 +28,9 @@ def check_detector(wanted: Any, columns: Sequence[str]) -> Iterator[Told]:
         expected = f"is no detector_type: {', '.join(DETECTOR_TYPES)}"
         yield ("type",), kind, expected, nearest(kind, DETECTOR_TYPES)
         return
+    for package in getattr(load_class(kind), "requires", ()):
+        if find_spec(package) is None:
+            yield ("type",), None, f'needs {package}: pip install "offpath[{package}]"', ""
     params = wanted.get("params", {})
     params = params if isinstance(params, dict) else {}
     for problem in check_params(kind, params):
