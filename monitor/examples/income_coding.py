@@ -138,4 +138,7 @@ def code(column: Column, value: str) -> int:
     """The number that stands for a value in a column. Raises ``ValueError`` for one that it does not know."""
     if not column.categories:
         return int(value)
-    return column.categories.index(column.groups.get(value, value))
+    try:
+        return column.categories.index(column.groups.get(value, value))
+    except ValueError:
+        raise ValueError(f"{value!r} is no {column.source} that UCI Adult knows") from None
