@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, disable_created_metrics, generate_latest
 from starlette.requests import ClientDisconnect
 
 from monitor.events import InvalidEvent, Record
@@ -102,6 +102,7 @@ class _Endpoint:
         self._publisher, self._max_body, self._ready, self._clock = publisher, max_body, ready, clock
         self._authorization = f"Bearer {token}".encode() if token else None
         self._recent = _Recent(seen)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which tells nothing here
         self._registry = CollectorRegistry()
         self._events = Counter(
             "offpath_ingest_events_total",

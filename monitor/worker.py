@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from monitor.events import DeadLetter, Finding, Partition, Record
@@ -99,6 +100,7 @@ class Worker:
             elif isinstance(signal, Assigned):
                 log.info("reading %s from offset %d", signal.partition, signal.start)
                 self._assigned.add(signal.partition)
+                self._observer.lag(signal.partition, 0)  # the series is there before there is anything to read
                 self._pipeline.assign(signal.partition, signal.checkpoint)
             elif isinstance(signal, Revoked):
                 self._forget(signal.partition)
@@ -131,7 +133,7 @@ class Worker:
         for outlet in self._outlets:
             wanted = [finding for finding in outcome.findings if outlet.takes(finding)]
             if wanted:
-                await outlet.sink.write(wanted)
+                await self._until_taken(type(outlet.sink).__name__, partial(outlet.sink.write, wanted))
         for finding in outcome.findings:
             if finding.alarm:
                 log.warning("%s: %s", finding.monitor, finding.text)

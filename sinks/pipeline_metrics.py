@@ -18,8 +18,8 @@ SIDES = ("request", "response", "feedback")
 class PipelineMetrics:
     """Counts what a worker does; called once a block, not once an event.
 
-    ``reasons`` are those of dead letters, so that their series exist from the start; ``scores`` takes the instance
-    scores, if Prometheus is among the sinks.
+    ``reasons`` are those of dead letters and ``stages`` those of errors, so that their series exist from the start;
+    ``scores`` takes the instance scores, if Prometheus is among the sinks.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class PipelineMetrics:
         monitors: Sequence[MonitorLabels],
         reasons: Iterable[str] = (),
         scores: PrometheusSink | None = None,
+        stages: Iterable[str] = (),
     ) -> None:
         self._labels = {monitor.monitor: monitor[:3] for monitor in monitors}
         self._scores = scores
@@ -54,6 +55,8 @@ class PipelineMetrics:
             "offpath_detect_seconds", "Time a detector took a call.", names, registry=registry, buckets=buckets
         )
         self._create(monitors, reasons)
+        for stage in stages:
+            self._errors.labels(stage)
 
     def _create(self, monitors: Sequence[MonitorLabels], reasons: Iterable[str]) -> None:
         for monitor in monitors:

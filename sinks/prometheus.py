@@ -81,7 +81,7 @@ class PrometheusSink:
         self._values = (
             gauge("statistic", "Statistic of the last window judged."),
             gauge("p_value", "p-value of the last window judged; NaN for detectors without one."),
-            gauge("threshold", "What the statistic, or the p-value, was compared with."),
+            gauge("threshold", "What the statistic was compared with."),
             gauge("effect_size", "Effect size of the last window judged."),
         )
         self._last = gauge("last_evaluation_timestamp_seconds", "Event time of the last window judged; 0 before any.")

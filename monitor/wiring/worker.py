@@ -62,7 +62,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     DetectorError : a detector cannot be loaded or does not fit its monitor.
     monitor.transport.base.Unavailable : the log or a sink cannot be opened.
     """
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, disable_created_metrics
 
     from sinks.log_metrics import LogMetrics
     from sinks.pipeline_metrics import PipelineMetrics
@@ -74,6 +74,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
 
         torch.set_num_threads(settings.worker.torch_threads)
     log = open_log(settings)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which tells nothing here
     metrics = CollectorRegistry()
     everything = frozenset(monitor.name for monitor in settings.monitors)
     outlets = [
@@ -84,7 +85,8 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         for sink in settings.sinks
     ]
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
-    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores)
+    stages = ("commit", "dead_letters", *(type(outlet.sink).__name__ for outlet in outlets))
+    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages)
     transport = settings.transport
     metrics.register(LogMetrics(lambda: (*log.stats(transport.topic), *log.stats(transport.dead_letters))))
     source = EmbeddedSource(log, transport.topic, settings.worker.group)
