@@ -34,7 +34,7 @@ class Seen:
         order.append((key, offset))
         while order[0][1] < horizon:
             old, noted = order.popleft()
-            if offsets[old] == noted:  # not noted again since
+            if offsets.get(old) == noted:  # not noted again since
                 del offsets[old]
         return again
 
