@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import os
-import urllib.request
+import ssl
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import httpx
 
 TIMEOUT = 10.0
 MAX_BYTES = 32 * 1024 * 1024
@@ -99,13 +100,26 @@ def _download(source: Source, target: Path) -> str:
     if not source.url.startswith(("https://", "http://127.0.0.1:")):
         raise DataUnavailable(f"{source.url} is no https address")
     try:
-        with urllib.request.urlopen(source.url, timeout=TIMEOUT) as answer:  # noqa: S310  the scheme was checked
-            plain = answer.read(MAX_BYTES)
-    except (OSError, http.client.HTTPException) as error:
+        plain = _get(source.url)
+    except (OSError, httpx.HTTPError) as error:
         raise DataUnavailable(f"{source.name} is not at hand, and {source.url} does not give it: {error}") from None
     text = _checked(source, plain, source.url)
     _keep(gzip.compress(plain, mtime=0), target)
     return text
+
+
+def _get(url: str) -> bytes:
+    context = ssl.create_default_context()  # the machine's certificates: a proxy's are among them
+    parts, size = [], 0
+    with httpx.stream("GET", url, timeout=TIMEOUT, follow_redirects=True, verify=context) as answer:
+        if answer.status_code != 200:
+            raise OSError(f"{answer.status_code} {answer.reason_phrase}")
+        for part in answer.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BYTES:
+                raise OSError(f"more than {MAX_BYTES} bytes")
+    return b"".join(parts)
 
 
 def _keep(packed: bytes, target: Path) -> None:
