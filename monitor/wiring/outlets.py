@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.events import Finding
 from monitor.findings import MonitorSpec
-from monitor.settings import CloudEventsSink, JsonLinesSink, PrometheusSink, StoreSink, parse_duration
+from monitor.settings import CloudEventsSink, JsonLinesSink, PrometheusSink, Settings, StoreSink, parse_duration
 from monitor.transport.embedded import EmbeddedPublisher
 from monitor.transport.log import EmbeddedLog
 from sinks.base import Publisher, Sink
@@ -29,6 +29,19 @@ class SinkOutlet:
 
     def takes(self, finding: Finding) -> bool:
         return finding.monitor in self.monitors
+
+
+def build_outlets(
+    settings: Settings, specs: Sequence[MonitorSpec], log: EmbeddedLog, metrics: CollectorRegistry
+) -> list[SinkOutlet]:
+    """Every configured sink, and whose findings it takes."""
+    return [
+        SinkOutlet(
+            build_sink(sink, specs, log, metrics),
+            frozenset(m.name for m in settings.monitors if m.sinks is None or sink.name in m.sinks),
+        )
+        for sink in settings.sinks
+    ]
 
 
 def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, metrics: CollectorRegistry) -> Sink:

@@ -16,7 +16,7 @@ from monitor.transport import embedded
 from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource
 from monitor.transport.log import EmbeddedLog
 from monitor.wiring.monitors import build_specs, in_words
-from monitor.wiring.outlets import SinkOutlet, build_sink, monitor_labels
+from monitor.wiring.outlets import SinkOutlet, build_outlets, monitor_labels
 from monitor.wiring.routes import build_pipeline
 from monitor.worker import Worker
 
@@ -73,23 +73,20 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         import torch
 
         torch.set_num_threads(settings.worker.torch_threads)
-    log = open_log(settings)
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which tells nothing here
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which tells nothing here
     metrics = CollectorRegistry()
-    everything = frozenset(monitor.name for monitor in settings.monitors)
-    outlets = [
-        SinkOutlet(
-            build_sink(sink, specs, log, metrics),
-            frozenset(m.name for m in settings.monitors if m.sinks is None or sink.name in m.sinks) & everything,
-        )
-        for sink in settings.sinks
-    ]
+    transport = settings.transport
+    log = open_log(settings)
+    try:
+        source = EmbeddedSource(log, transport.topic, settings.worker.group)
+        outlets = build_outlets(settings, specs, log, metrics)
+    except BaseException:
+        log.close()
+        raise
+    metrics.register(LogMetrics(lambda: (*log.stats(transport.topic), *log.stats(transport.dead_letters))))
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
     stages = ("commit", "dead_letters", *(type(outlet.sink).__name__ for outlet in outlets))
     numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages)
-    transport = settings.transport
-    metrics.register(LogMetrics(lambda: (*log.stats(transport.topic), *log.stats(transport.dead_letters))))
-    source = EmbeddedSource(log, transport.topic, settings.worker.group)
     worker = Worker(
         source,
         build_pipeline(settings, specs),
