@@ -133,12 +133,19 @@ class Browser:
             [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        port = until(lambda: (folder / "DevToolsActivePort").read_text().splitlines()[0], "Chromium's start")
-        tab = next(t for t in until(lambda: get(f"http://127.0.0.1:{port}/json")) if t["type"] == "page")
         self._closing = ExitStack()
-        self._socket = self._closing.enter_context(connect(tab["webSocketDebuggerUrl"], max_size=None))
         self._number = 0
         self.events: list[dict[str, Any]] = []
+        try:
+            self._connect(folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, folder: Path) -> None:
+        port = until(lambda: (folder / "DevToolsActivePort").read_text().splitlines()[0], "Chromium's start")
+        tab = next(t for t in until(lambda: get(f"http://127.0.0.1:{port}/json")) if t["type"] == "page")
+        self._socket = self._closing.enter_context(connect(tab["webSocketDebuggerUrl"], max_size=None))
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -184,7 +191,11 @@ class Browser:
     def close(self) -> None:
         self._closing.close()
         self._process.terminate()
-        self._process.wait(30)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @pytest.fixture
