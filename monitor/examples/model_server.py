@@ -37,6 +37,10 @@ def create_app(story: Story, predict: Predict) -> FastAPI:
     async def bad_request(_: Request, error: InvalidEvent) -> Response:
         return JSONResponse({"error": str(error)}, 400)
 
+    @app.exception_handler(404)
+    async def no_such_path(request: Request, _: Exception) -> Response:
+        return JSONResponse({"error": f"nothing is at {request.url.path}; the model here is {name}"}, 404)
+
     @app.post(f"/v1/models/{name}:predict")
     async def v1(request: Request) -> Any:
         return {"predictions": predict(await rows(request, "v1")).tolist()}
