@@ -298,13 +298,11 @@ def test_a_killed_shipper_is_started_again(server: int, start: Callable[..., Sid
     sidecar = start(server)
     httpx.post(sidecar.url + PREDICT, content=b"before")
     sidecar.published(2)
-    with httpx.Client(base_url=sidecar.url) as client:
-        thread = threading.Thread(target=lambda: httpx.post(sidecar.url + "/v1/models/slow:predict", content=b"lost"))
-        thread.start()
+    with socket.create_connection(("127.0.0.1", sidecar.port)) as held, httpx.Client(base_url=sidecar.url) as client:
+        held.sendall(b"POST /v1/models/never:predict HTTP/1.1\r\nHost: m\r\nContent-Length: 4\r\n\r\nlost")
         until(lambda: sidecar.metric("events_total", side="request") == 2, "half an exchange")
         os.kill(sidecar.shippers()[0], signal.SIGKILL)
         assert client.post(PREDICT, content=b"meanwhile").content == b"meanwhile"
-        thread.join()
     until(lambda: sidecar.metric("shipper_starts_total") == 2, "a new shipper")
     until(lambda: sidecar.metric("shipper_up") == 1)
     httpx.post(sidecar.url + PREDICT, content=b"after")
