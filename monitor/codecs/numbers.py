@@ -9,6 +9,7 @@ stays as it is, and takes the ordinary way.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -42,16 +43,16 @@ def extract(body: bytes) -> tuple[bytes, list[npt.NDArray[np.float64]]]:
     done = 0
     found = _KEY.search(body)
     while found:
-        start = found.end()
-        end = _end(body, start)
-        numbers = _numbers(body[start:end]) if end - start >= SMALLEST // 2 else None
-        if numbers is None:
-            end = start
-        else:
+        start = end = found.end()
+        numbers = None
+        for end in _ends(body, start):
+            if end - start >= SMALLEST // 2 and (numbers := _numbers(body[start:end])) is not None:
+                break
+        if numbers is not None:
             pieces += (body[done:start], b'"%b%d"' % (_MARKED, len(arrays)))
             arrays.append(numbers)
             done = end
-        found = _KEY.search(body, end)
+        found = _KEY.search(body, start if numbers is None else end)
     rest = b"".join((*pieces, body[done:]))
     return (rest, arrays) if rest.count(_MARKED) == len(arrays) else (body, [])
 
@@ -68,10 +69,17 @@ def restore(value: Any, arrays: list[npt.NDArray[np.float64]]) -> Any:
     return value
 
 
-def _end(body: bytes, start: int) -> int:
-    """Behind the array that begins at ``start``, if it holds numbers or rows of numbers; else anywhere."""
+def _ends(body: bytes, start: int) -> Iterator[int]:
+    """Behind the array that begins at ``start``, if it holds numbers or rows of numbers; the likely one first."""
     flat = body.find(b"]", start) + 1
-    return flat if body.find(b"[", start + 1, flat) < 0 else body.find(b"]]", start) + 2
+    if body.find(b"[", start + 1, flat) < 0:
+        yield flat
+        return
+    last = body.rfind(b"]]", start) + 2  # nothing but braces behind it, as a rule, and so found at once
+    yield last
+    first = body.find(b"]]", start) + 2
+    if first != last:
+        yield first
 
 
 def _numbers(text: bytes) -> npt.NDArray[np.float64] | None:
