@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from detectors.base import Array, Feature
 from monitor.examples import data, income_coding
 
 Bools = npt.NDArray[np.bool_]
-MISSING = 'the examples need scikit-learn: pip install "offpath[demo]"'
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +43,8 @@ def load(name: str, say: Callable[[str], None] = lambda _: None) -> Story:
     DataUnavailable : of :mod:`monitor.examples.data`: its data is neither at hand nor to be had.
     RuntimeError : scikit-learn is not installed.
     """
+    if find_spec("sklearn") is None:
+        raise RuntimeError('the examples need scikit-learn: pip install "offpath[demo]"')
     return income(say) if name == "income" else tumour()
 
 
@@ -68,10 +70,8 @@ def income(say: Callable[[str], None] = lambda _: None) -> Story:
 
 def tumour() -> Story:
     """Wisconsin breast cancer (scikit-learn's bundled copy): benign or malignant; later only large tumours come."""
-    try:
-        from sklearn.datasets import load_breast_cancer
-    except ImportError:
-        raise RuntimeError(MISSING) from None
+    from sklearn.datasets import load_breast_cancer
+
     bunch: Any = load_breast_cancer()
     order = np.random.default_rng(0).permutation(len(bunch.data))
     x, y = bunch.data[order][:, :10], 1 - bunch.target[order]
@@ -95,10 +95,8 @@ def tumour() -> Story:
 
 def train(story: Story) -> Any:
     """The example's classifier, fitted."""
-    try:
-        from sklearn.ensemble import HistGradientBoostingClassifier
-    except ImportError:
-        raise RuntimeError(MISSING) from None
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     categorical = [i for i, feature in enumerate(story.features) if feature.kind == "categorical"]
     model = HistGradientBoostingClassifier(max_iter=60, categorical_features=categorical or None, random_state=0)
     return model.fit(story.x_train, story.y_train)

@@ -149,6 +149,13 @@ def test_with_its_dependencies_it_checks_a_file(complete: Path, tmp_path: Path) 
     assert (needs.returncode, 'needs torch: pip install "offpath[torch]"' in needs.stdout) == (1, True)
 
 
+@pytest.mark.parametrize("example", ["income", "tumour"])
+def test_the_demo_says_which_extra_it_needs(complete: Path, tmp_path: Path, example: str) -> None:
+    told = run(complete / "offpath", "demo", example, cwd=tmp_path)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr == 'offpath demo: the examples need scikit-learn: pip install "offpath[demo]"\n'
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("check",), ("check", "--help"), ("schema",)])
 def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "offpath.yaml").write_text(CONFIG)
