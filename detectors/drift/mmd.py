@@ -318,6 +318,9 @@ def _import_torch() -> Any:
         import torch
     except ImportError:
         raise DetectorError('MMDDrift needs torch: pip install "offpath[torch]"') from None
+    # The first exp of a process, where two threads share it, is now and then right to 9 digits in one thread's half
+    # (MKL chooses its accuracy on first use, unguarded). One element is one thread's work, and makes the choice.
+    torch.exp(torch.zeros(1, dtype=torch.float64))
     return torch
 
 

@@ -145,7 +145,12 @@ def execute(db: sqlite3.Connection, sql: str, values: Sequence[object] = ()) -> 
 
 
 def _is_log(db: sqlite3.Connection, path: Path) -> bool:
-    """False for an empty file."""
+    """False for an empty file.
+
+    The tables are looked for first: who creates a log commits them together with the number, so that a log made by
+    another process between the two looks is seen as one.
+    """
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if application == APPLICATION_ID:
@@ -155,7 +160,7 @@ def _is_log(db: sqlite3.Connection, path: Path) -> bool:
                 "update offpath, or let it start a new log elsewhere (transport.path)"
             )
         return True
-    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if tables:
         raise LogError(f"{path} is an SQLite file of something else; give the log another path (transport.path)")
     return False
 
