@@ -46,11 +46,18 @@ class _Series(NamedTuple):
     feature_statistic: Mapping[str, Gauge]
     feature_p_value: Mapping[str, Gauge]
 
-    def take(self, finding: Finding) -> None:
-        """Show a judged window."""
+    def count(self, finding: Finding) -> None:
+        """Count a judged window, or the flagged rows of an event."""
         verdict = finding.verdict
-        self.evaluations[verdict.state].inc()
-        self.detections.inc(int(finding.alarm))
+        if finding.scope == "instance":
+            self.detections.inc(round((verdict.effect_size or 0.0) * verdict.n))
+        else:
+            self.evaluations[verdict.state].inc()
+            self.detections.inc(int(finding.alarm))
+
+    def show(self, finding: Finding) -> None:
+        """Set the gauges to a judged window."""
+        verdict = finding.verdict
         self.last.set(finding.time.timestamp())
         self.alarm.set(int(finding.alarm))
         told = (verdict.statistic, verdict.p_val, verdict.threshold, verdict.effect_size)
@@ -110,6 +117,7 @@ class PrometheusSink:
         return series
 
     async def write(self, findings: Sequence[Finding]) -> None:
+        last: dict[str, Finding] = {}  # of several windows at once, only the last is seen by any scrape
         for finding in findings:
             series = self._series.get(finding.monitor)
             if finding.id in self._seen or series is None:
@@ -117,10 +125,11 @@ class PrometheusSink:
             self._seen[finding.id] = None
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
-            if finding.scope == "instance":
-                series.detections.inc(round((finding.verdict.effect_size or 0.0) * finding.verdict.n))
-            else:
-                series.take(finding)
+            series.count(finding)
+            if finding.scope == "window":
+                last[finding.monitor] = finding
+        for monitor, finding in last.items():
+            self._series[monitor].show(finding)
 
     def observe_scores(self, monitor: str, scores: Array, threshold: float | None) -> None:
         """Take the scores ``(n,)`` of all judged rows into the histogram."""
