@@ -38,7 +38,7 @@ def create_app(store: FindingStore, registry: CollectorRegistry, overview: Overv
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
     )
-    pages.filters.update(number=views.number, moment=views.moment)
+    pages.filters.update(number=views.number, moment=views.moment, words=views.words)
 
     @app.middleware("http")
     async def secure(request: Request, call_next: Any) -> Response:

@@ -38,6 +38,15 @@ def number(value: float | None) -> str:
     return "\u2013" if value is None else f"{value:.4g}"
 
 
+def words(text: str | None) -> str:
+    """A finding's words, with an arrow that no line breaks.
+
+    >>> words("Age: mean 38.6 -> 22.2")
+    'Age: mean 38.6 \u2192 22.2'
+    """
+    return (text or "").replace("->", "\N{RIGHTWARDS ARROW}")
+
+
 def moment(iso: str) -> str:
     return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S")
 

@@ -232,7 +232,7 @@ def test_a_person_finds_the_reason_of_an_alarm(page: str, browser: Browser) -> N
     text = browser.evaluate("document.body.innerText")
     assert "income-drift" in text
     assert "Alarm" in text
-    assert re.search(r"Age: mean \d+(\.\d+)? -> 2\d", text)
+    assert re.search(r"Age: mean \d+(\.\d+)? \N{RIGHTWARDS ARROW} 2\d", text)
     browser.click("income-drift")
     assert browser.evaluate("location.pathname") == "/monitors/income-drift"
     text = browser.evaluate("document.body.innerText")

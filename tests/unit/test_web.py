@@ -137,7 +137,7 @@ def crawl(client: Client) -> dict[str, str]:
 def test_the_front_page_shows_every_state_at_a_glance(page: Client) -> None:
     text = page.get("/").text
     assert re.search(r'class="card alarm">.*?drift', text, flags=re.DOTALL)
-    assert "Age: mean 38.6 -&gt; 22.2" in text
+    assert "Age: mean 38.6 \N{RIGHTWARDS ARROW} 22.2" in text
     assert "Age = 190" in text
     assert "2 watching, 1 in alarm" in text
 
