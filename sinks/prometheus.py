@@ -46,7 +46,7 @@ class _Series(NamedTuple):
     feature_statistic: Mapping[str, Gauge]
     feature_p_value: Mapping[str, Gauge]
 
-    def count(self, finding: Finding) -> None:
+    def tally(self, finding: Finding) -> None:
         """Count a judged window, or the flagged rows of an event."""
         verdict = finding.verdict
         if finding.scope == "instance":
@@ -125,7 +125,7 @@ class PrometheusSink:
             self._seen[finding.id] = None
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
-            series.count(finding)
+            series.tally(finding)
             if finding.scope == "window":
                 last[finding.monitor] = finding
         for monitor, finding in last.items():
