@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONSTRAINTS = constraints.txt
+FUZZ_TARGETS = http1
 
-.PHONY: help setup demo fmt lint test test-all bench notebooks check clean
+.PHONY: help setup demo fmt lint test test-all bench fuzz notebooks check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -43,6 +44,10 @@ test-all: lint ## the long ones too
 
 bench: $(VENV)/.dev ## the benchmarks, in their quick form
 	for b in benchmarks/*.py; do $(BIN)/python $$b --quick || exit 1; done
+
+fuzz: $(VENV)/.dev ## coverage-guided fuzzing of the parsers (TIME=600 seconds each; TARGET=http1 for one)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[fuzz]"
+	for t in $(or $(TARGET),$(FUZZ_TARGETS)); do $(BIN)/python -m tests.fuzz $$t $(or $(TIME),600) || exit 1; done
 
 notebooks: $(VENV)/.dev ## run the notebooks
 	@ls notebooks/*.ipynb >/dev/null 2>&1 || { echo "no notebooks yet"; exit 0; }

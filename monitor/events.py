@@ -31,7 +31,7 @@ __all__ = [
 Partition = str
 """A topic's partition, written ``topic/number``: ``"payloads/0"``."""
 
-Side = Literal["request", "response", "feedback"]
+Side = Literal["request", "response", "feedback", "exchange"]
 
 SIDES: Mapping[str, Side] = {
     "org.kubeflow.serving.inference.request": "request",
@@ -39,8 +39,9 @@ SIDES: Mapping[str, Side] = {
     "io.seldon.serving.inference.request": "request",
     "io.seldon.serving.inference.response": "response",
     "io.seldon.serving.feedback": "feedback",
+    "io.offpath.inference.exchange": "exchange",
 }
-"""CloudEvents type -> side, for every producer offpath takes in."""
+"""CloudEvents type -> side, for every producer offpath takes in. An ``exchange`` holds a request and its response."""
 
 
 class InvalidEvent(ValueError):
@@ -60,7 +61,7 @@ class Delivery(NamedTuple):
 
 
 class PayloadEvent(NamedTuple):
-    """One copied request or response.
+    """One copied request or response, or both.
 
     ``time`` is seconds since the epoch; ``derived`` names what was missing and had to be derived (``id``,
     ``time``). ``headers`` are all headers of the record, ``ce_`` prefix included.

@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.base import Array
 from monitor.codecs.base import Tensors
+from monitor.codecs.combined import split
 from monitor.codecs.detect import REASONS as PAYLOAD_REASONS
 from monitor.events import (
     Checkpoint,
@@ -208,6 +209,22 @@ class Pipeline:
         targets = self._router.targets(event)
         if not targets:
             tally.skipped["unknown_model"] += fresh
+        elif event.side == "exchange":
+            for part in split(event):
+                self._judge(state, self._router.targets(part), part, delivery, gathered, outcome)
+        else:
+            self._judge(state, targets, event, delivery, gathered, outcome)
+
+    def _judge(
+        self,
+        state: _PartitionState,
+        targets: Sequence[Target],
+        event: PayloadEvent,
+        delivery: Delivery,
+        gathered: _Gathered,
+        outcome: Outcome,
+    ) -> None:
+        fresh, tally = delivery.offset >= state.resumed, outcome.tally
         for target in targets:
             route = target.route
             tally.events[route.namespace, route.name, event.side] += fresh

@@ -62,6 +62,16 @@ def _size(text: str | int) -> str | int:
     return text
 
 
+def _path_pattern(text: str) -> str:
+    if text != "inference" and not text.startswith(("/", "*")):
+        raise ValueError(
+            "expected a pattern of the whole path that begins with / or *, for example /v1/models/income:*, "
+            "or the word inference"
+        )
+    return text
+
+
+PathPattern = Annotated[str, AfterValidator(_path_pattern)]
 Duration = Annotated[str | float, AfterValidator(_duration), Field(examples=["30s", "5m", "1h"])]
 Size = Annotated[str | int, AfterValidator(_size), Field(examples=["256KiB", "10MiB"])]
 
@@ -220,13 +230,31 @@ class CloudEventsSink(Section):
 SinkSettings = Annotated[StoreSink | PrometheusSink | JsonLinesSink | CloudEventsSink, Field(discriminator="type")]
 
 
+class SampleRuleSettings(Section):
+    """The sampling rate of some models, or of one side of them."""
+
+    model: str = Field(default="*", description="Model name in the path; `*` and `?` are wildcards.")
+    side: Literal["request", "response"] | None = Field(default=None, description="Default: both.")
+    rate: float = Field(ge=0.0, le=1.0, description="Share that is captured, 0 to 1.")
+
+
 class CaptureSettings(Section):
-    """The sidecar."""
+    """The sidecar. [capture.md](capture.md) explains what it captures."""
 
     listen: str = Field(default="127.0.0.1:9081", description="host:port that clients call.")
     upstream: str = Field(default="127.0.0.1:8080", description="host:port of the model server.")
     admin: str = Field(default="127.0.0.1:9082", description="host:port of /metrics, /healthz and /readyz.")
     mode: Literal["all", "request", "response"] = Field(default="all", description="Which side is copied.")
+    combined: bool = Field(default=False, description="One event for a request and its response together.")
+    include: tuple[PathPattern, ...] = Field(
+        default=("inference",),
+        description="Paths that are captured, `*` and `?` are wildcards; `inference`: the protocols' own.",
+    )
+    exclude: tuple[PathPattern, ...] = Field(default=(), description="Paths that are not, whatever `include` says.")
+    sample: float = Field(default=1.0, ge=0.0, le=1.0, description="Share of the requests that is captured.")
+    sample_rules: tuple[SampleRuleSettings, ...] = Field(
+        default=(), description="Rates of single models or sides; the first rule that fits goes before `sample`."
+    )
     source: str = Field(default="", description="CloudEvents source; default: http://HOST:PORT of the listener.")
     namespace: Name = Field(default="default", description="The events' namespace attribute.")
     model: str = Field(default="", description="Model name for paths that hold none.")
@@ -240,6 +268,18 @@ class CaptureSettings(Section):
     spool: str = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
     spool_limit: Size = Field(default="256MiB", description="Beyond it the oldest go, and are counted.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
+
+    @model_validator(mode="after")
+    def _whole_exchanges(self) -> CaptureSettings:
+        if self.combined and self.mode != "all":
+            raise ValueError(f"combined needs mode: all, not mode: {self.mode}")
+        if self.combined and any(rule.side is not None for rule in self.sample_rules):
+            raise ValueError("a combined event has no side: leave side out of sample_rules")
+        if not self.include:
+            raise ValueError("include is empty: nothing would be captured")
+        if "inference" in self.exclude:
+            raise ValueError("to leave out the inference paths, leave the word inference out of include")
+        return self
 
 
 class WorkerSettings(Section):

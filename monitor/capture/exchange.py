@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from monitor.capture.selection import Kind
+
+if TYPE_CHECKING:
+    from monitor.capture.route import Route
 
 
 class Memory:
@@ -65,21 +68,28 @@ class Body:
 
 
 class Message:
-    """A request or a response. ``headers`` holds what events need, in lower case; moments are frame moments."""
+    """A request or a response. ``headers`` holds what events need, in lower case; moments are frame moments.
 
-    __slots__ = ("body", "done", "ended", "headers", "started")
+    ``wanted``: it becomes part of an event, so its body is kept.
+    """
+
+    __slots__ = ("body", "done", "ended", "headers", "started", "wanted")
 
     def __init__(self, memory: Memory) -> None:
         self.headers: dict[str, str] = {}
         self.body = Body(memory)
         self.started = self.ended = 0.0
-        self.done = False
+        self.done = self.wanted = False
 
 
 class Exchange:
-    """A request and its response. ``kind`` is ``None`` when it is skipped; ``request_id`` is the recorder's."""
+    """A request and its response. ``kind`` is ``None`` when it is skipped.
 
-    __slots__ = ("kind", "method", "path", "request", "request_id", "response", "status")
+    ``request_id``, ``route`` and ``held`` (a complete request that waits for its response to become one event with
+    it) are the recorder's.
+    """
+
+    __slots__ = ("held", "kind", "method", "path", "request", "request_id", "response", "route", "status")
 
     def __init__(self, memory: Memory) -> None:
         self.request = Message(memory)
@@ -87,6 +97,8 @@ class Exchange:
         self.method = self.path = self.request_id = ""
         self.status = 0
         self.kind: Kind | None = None
+        self.route: Route | None = None
+        self.held = False
 
 
 class Recorder(Protocol):
@@ -96,7 +108,7 @@ class Recorder(Protocol):
     max_body: int
 
     def begin(self, exchange: Exchange) -> None:
-        """The request's headers are complete: decide its ``kind``."""
+        """The request's headers are complete: decide its ``kind``, and which of its messages are ``wanted``."""
         ...
 
     def request(self, exchange: Exchange) -> None:

@@ -96,7 +96,9 @@ class Http1:
     def open_messages(self) -> int:
         """Messages that have begun and are not complete."""
         request = self._requests.open
-        return (request is not None) + sum(exchange.response.started > 0 for exchange in self.exchanges)
+        return (request is not None) + sum(
+            (exchange.response.started > 0) + exchange.held for exchange in self.exchanges
+        )
 
     def abandon(self, reason: str) -> None:
         """Give up what is incomplete."""
@@ -227,7 +229,7 @@ class _Requests(_Side):
             connection.pipelines = True
         connection.exchanges.append(exchange)
         self._recorder.begin(exchange)
-        self._captured = exchange.kind is not None
+        self._captured = exchange.request.wanted
 
     def on_message_complete(self) -> None:
         if not self._goes_on and self.framing and self._connection.upgrading:
@@ -277,7 +279,7 @@ class _Responses(_Side):
         self._in_head = False
         exchange = self._exchange
         exchange.status = self._connection.status
-        self._captured = exchange.kind is not None and exchange.status >= 200
+        self._captured = exchange.response.wanted and exchange.status >= 200
         if exchange.method == "HEAD":  # pipelined behind another: its missing body cannot be skipped in here
             self._connection.left = "malformed"
         elif exchange.status == 101 or (exchange.method == "CONNECT" and exchange.status < 300):
@@ -286,6 +288,7 @@ class _Responses(_Side):
     def on_message_complete(self) -> None:
         assert self._exchange is not None
         exchange, self._exchange = self._exchange, None
+        self._captured = False  # bytes may follow one that ended with the connection
         if exchange.status < 200:
             self.message.started = 0.0
             return

@@ -31,7 +31,7 @@ def _each(label: str, *values: str) -> tuple[str, ...]:
     return tuple(f'{{{label}="{value}"}}' for value in values)
 
 
-_SIDES = _each("side", "request", "response", "feedback")
+_SIDES = _each("side", "request", "response", "feedback", "exchange")
 _PREFIX = "offpath_capture_"
 
 METRICS = tuple(
@@ -58,7 +58,8 @@ METRICS = tuple(
         ("discarded_messages_total", "counter", "Requests and responses that could not become events, by reason.",
             _each("reason", "gap", "malformed", "incomplete", "upgrade", "unsolicited", "shipper_died", "shutdown")),
         ("skipped_total", "counter", "Requests that are not captured on purpose, by reason.",
-            _each("reason", "method", "path", "probe", "header")),
+            _each("reason", "method", "path", "probe", "header", "excluded", "sampled")),
+        ("sampled_out_total", "counter", "Events that were not made because of sampling, by side.", _SIDES),
         ("truncated_total", "counter", "Bodies cut, by reason.", _each("reason", "max_body", "memory")),
         ("unparsed_connections_total", "counter", "Connections whose bytes are no HTTP/1, by reason.",
             _each("reason", "http2", "tls", "upgrade", "server_first", "unknown")),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from monitor.capture.rules import SampleRule
 
 
 class Address(NamedTuple):
@@ -46,6 +48,11 @@ class Shipping(NamedTuple):
 
     source: str
     mode: str = "all"
+    combined: bool = False
+    include: tuple[str, ...] = ("inference",)
+    exclude: tuple[str, ...] = ()
+    sample: float = 1.0
+    sample_rules: tuple[SampleRule, ...] = ()
     namespace: str = "default"
     model: str = ""
     endpoint: str = ""
@@ -86,7 +93,14 @@ class Plan(NamedTuple):
         """
         told = json.loads(text)
         addresses = {name: Address(*told[name]) for name in ("listen", "upstream", "admin")}
-        return cls(**{**told, **addresses, "shipping": Shipping(**told["shipping"])})
+        return cls(**{**told, **addresses, "shipping": _shipping(told["shipping"])})
+
+
+def _shipping(told: dict[str, Any]) -> Shipping:
+    """JSON has lists only."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+    values["sample_rules"] = tuple(SampleRule(*rule) for rule in told["sample_rules"])
+    return Shipping(**values)
 
 
 def write_plan(plan: Plan) -> int:

@@ -7,33 +7,23 @@ joins request and response is ``requestid``.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from itertools import count
-from typing import Literal
 
 from monitor.capture.exchange import Exchange, Memory, Message
 from monitor.capture.metrics import Counters, sample
 from monitor.capture.plan import Shipping
-from monitor.capture.selection import asks_to_skip, select
-from monitor.events import model_from_path
+from monitor.capture.route import SIDES, Route, Routes, Side, attribute
+from monitor.capture.sampling import place
+from monitor.capture.selection import asks_to_skip, selector
+from monitor.codecs import combined
 from sinks.base import Record
 
-Side = Literal["request", "response", "feedback"]
-
-TYPES = {
-    "kserve": ("org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"),
-    "seldon": ("io.seldon.serving.inference.request", "io.seldon.serving.inference.response"),
-}
-FEEDBACK = "io.seldon.serving.feedback"
-
-LONGEST_ATTRIBUTE = 256
-"""Characters of a client's header that an attribute takes over."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LENGTH = "inference-header-content-length"
-_EVENTS = {side: sample("events_total", side=side) for side in ("request", "response", "feedback")}
+_EVENTS = {side: sample("events_total", side=side) for side in SIDES}
+_SAMPLED_OUT = {side: sample("sampled_out_total", side=side) for side in SIDES}
+_SKIPPED_SAMPLED = sample("skipped_total", reason="sampled")
 
 
 class Recorder:
@@ -52,75 +42,142 @@ class Recorder:
     ) -> None:
         self.memory = Memory(plan.held)
         self.max_body = plan.max_body
-        self._plan, self._put, self._counters, self._offset = plan, put, counters, offset
-        self._sides = ("request", "response") if plan.mode == "all" else (plan.mode,)
-        self._types = dict(zip(("request", "response"), TYPES[plan.types], strict=True))
-        self._names: dict[tuple[str, Side], tuple[str, dict[str, str]]] = {}
+        self._put, self._counters, self._offset = put, counters, offset
+        self._select = selector(plan.include, plan.exclude)
+        self._routes = Routes(plan)
+        self._requests, self._responses = plan.mode != "response", plan.mode != "request"
+        self._combined = plan.combined
         self._run = os.urandom(8).hex()
         self._next = count()
         self._second, self._written = -1, ""
 
     def begin(self, exchange: Exchange) -> None:
-        """Decide whether the exchange is captured, and how its events are joined."""
+        """Decide whether the exchange is captured, which of it, and how its events are joined."""
         headers = exchange.request.headers
-        exchange.kind, reason = select(exchange.method, exchange.path)
-        if exchange.kind is not None and asks_to_skip(headers.get("seldon-skip-logging", "")):
+        exchange.kind, reason = self._select(exchange.method, exchange.path)
+        if (
+            exchange.kind is not None
+            and "seldon-skip-logging" in headers
+            and asks_to_skip(headers["seldon-skip-logging"])
+        ):
             exchange.kind, reason = None, "header"
         if exchange.kind is None:
             assert reason is not None
             self._counters[sample("skipped_total", reason=reason)] += 1
             return
+        exchange.route = route = self._routes[exchange.path]
         given = headers.get("x-request-id") or headers.get("ce-id") or ""
-        exchange.request_id = _attribute(given) or self._identity()
+        exchange.request_id = attribute(given) or self._identity()
+        feedback = exchange.kind == "feedback"
+        exchange.request.wanted = feedback or self._requests
+        exchange.response.wanted = not feedback and self._responses
+        if route.rates is not None:
+            self._sample(exchange, route)
 
     def request(self, exchange: Exchange) -> None:
-        """The request is complete: its event does not wait for the response."""
+        """The request is complete: unless events are combined, its event does not wait for the response."""
         if exchange.kind == "feedback":
             self._emit(exchange, exchange.request, "feedback")
-        elif exchange.kind is not None and "request" in self._sides:
-            self._emit(exchange, exchange.request, "request")
-        else:
+        elif not exchange.request.wanted:
             exchange.request.body.drop()
+        elif not self._combined:
+            self._emit(exchange, exchange.request, "request")
+        elif exchange.response.done:
+            self._emit_both(exchange)
+        else:
+            exchange.held = True
 
     def response(self, exchange: Exchange) -> None:
         """The response is complete. What a feedback call answers says nothing."""
-        if exchange.kind == "inference" and "response" in self._sides:
-            self._emit(exchange, exchange.response, "response")
-        else:
+        if not exchange.response.wanted:
             exchange.response.body.drop()
+        elif not self._combined:
+            self._emit(exchange, exchange.response, "response")
+        elif exchange.request.done:
+            self._emit_both(exchange)
 
     def discard(self, exchange: Exchange, reason: str) -> None:
-        """Count the messages that would have become events, as far as they had begun."""
+        """Count the messages that would have become events, as far as they had begun.
+
+        In combined mode the one that is complete becomes an event without the other.
+        """
+        request, response = exchange.request, exchange.response
         known = bool(exchange.method)  # else the request's head is incomplete: it may have been anything
         if known and exchange.kind is None:
             return
-        lost = int(not exchange.request.done and (exchange.kind == "feedback" or "request" in self._sides))
-        response = exchange.response
-        lost += int(exchange.kind == "inference" and response.started > 0 and "response" in self._sides)
+        lost = int(not request.done and (request.wanted if known else self._requests))
+        lost += int(response.started > 0 and response.wanted and not response.done)
         self._counters[sample("discarded_messages_total", reason=reason)] += lost
+        if exchange.held or (self._combined and response.wanted and response.done):
+            self._emit_both(exchange)
+
+    def _sample(self, exchange: Exchange, route: Route) -> None:
+        assert route.rates is not None
+        at = place(exchange.request_id)
+        request, response = exchange.request, exchange.response
+        sides: tuple[tuple[Side, tuple[Message, ...]], ...]
+        if exchange.kind == "feedback":
+            sides = (("feedback", (request,)),)
+        elif self._combined:
+            sides = (("exchange", (request, response)),)
+        else:
+            sides = (("request", (request,)), ("response", (response,)))
+        for side, messages in sides:
+            if messages[0].wanted and at >= route.rates[side]:
+                self._counters[_SAMPLED_OUT[side]] += 1
+                for message in messages:
+                    message.wanted = False
+        if not (request.wanted or response.wanted):
+            exchange.kind = None
+            self._counters[_SKIPPED_SAMPLED] += 1
 
     def _emit(self, exchange: Exchange, message: Message, side: Side) -> None:
-        key, fixed = self._fixed(exchange.path, side)
         ended = message.ended + self._offset()
+        headers = self._headers(exchange, side, ended)
+        self._describe(headers, message)
+        if side == "response":
+            self._answered(headers, exchange)
+        assert exchange.route is not None
+        self._counters[_EVENTS[side]] += 1
+        self._put(Record(exchange.route.key, headers, message.body.take(), ended))
+
+    def _emit_both(self, exchange: Exchange) -> None:
+        """One event of both messages, or of the one that is complete."""
+        exchange.held = False
+        request, response = exchange.request, exchange.response
+        ended = max(request.ended, response.ended) + self._offset()
+        headers = self._headers(exchange, "exchange", ended)
+        if response.done:
+            self._answered(headers, exchange)
+        parts = [self._part(message) if message.done else None for message in (request, response)]
+        if any(part is not None and "ce_truncated" in part[0] for part in parts):
+            headers["ce_truncated"] = "true"
+        assert exchange.route is not None
+        self._counters[_EVENTS["exchange"]] += 1
+        self._put(Record(exchange.route.key, headers, combined.join(*parts), ended))
+
+    def _part(self, message: Message) -> combined.Part:
+        told: dict[str, str] = {}
+        self._describe(told, message)
+        return told, message.body.take()
+
+    def _headers(self, exchange: Exchange, side: Side, ended: float) -> dict[str, str]:
+        assert exchange.route is not None
         headers = {
-            **fixed,
+            **exchange.route.headers[side],
             "ce_id": self._identity(),
             "ce_time": self._time(ended),
             "ce_requestid": exchange.request_id,
             "ce_method": exchange.method,
         }
-        self._describe(headers, exchange, message)
-        if side == "response":
-            headers["ce_status"] = str(exchange.status)
-            headers["ce_latencyms"] = f"{max(message.ended - exchange.request.started, 0.0) * 1000:.3f}"
-        if message.body.cut:
-            headers["ce_truncated"] = "true"
-            self._counters[sample("truncated_total", reason=message.body.cut)] += 1
-        self._counters[_EVENTS[side]] += 1
-        self._put(Record(key, headers, message.body.take(), ended))
+        asked = exchange.request.headers
+        for name in ("traceparent", "tracestate"):
+            if name in asked:
+                headers["ce_" + name] = attribute(asked[name])
+        return headers
 
-    def _describe(self, headers: dict[str, str], exchange: Exchange, message: Message) -> None:
-        """What the message's own headers say of its body, and the request's trace."""
+    def _describe(self, headers: dict[str, str], message: Message) -> None:
+        """What the message's own headers say of its body, and whether it is whole."""
         own = message.headers
         if "content-type" in own:
             headers["content-type"] = own["content-type"]
@@ -128,37 +185,13 @@ class Recorder:
             headers["ce_contentencoding"] = own["content-encoding"]
         if _LENGTH in own:
             headers[_LENGTH] = own[_LENGTH]
-        asked = exchange.request.headers
-        for name in ("traceparent", "tracestate"):
-            if name in asked:
-                headers["ce_" + name] = _attribute(asked[name])
+        if message.body.cut:
+            headers["ce_truncated"] = "true"
+            self._counters[sample("truncated_total", reason=message.body.cut)] += 1
 
-    def _fixed(self, path: str, side: Side) -> tuple[str, dict[str, str]]:
-        """The key and the attributes that every event of this path and side has."""
-        found = self._names.get((path, side))
-        if found is None:
-            found = self._fix(path, side)
-            if len(self._names) < 4096:  # paths are the clients' to choose
-                self._names[path, side] = found
-        return found
-
-    def _fix(self, path: str, side: Side) -> tuple[str, dict[str, str]]:
-        plan = self._plan
-        model = _attribute(model_from_path(path)) or plan.model
-        key = f"{plan.namespace}/{model}"
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_source": plan.source,
-            "ce_type": FEEDBACK if side == "feedback" else self._types[side],
-            "ce_partitionkey": key,
-            "ce_namespace": plan.namespace,
-            "ce_path": _attribute(path),
-        }
-        if model:
-            headers |= {"ce_modelid": model, "ce_inferenceservicename": model}
-        if plan.endpoint:
-            headers["ce_endpoint"] = plan.endpoint
-        return key, headers
+    def _answered(self, headers: dict[str, str], exchange: Exchange) -> None:
+        headers["ce_status"] = str(exchange.status)
+        headers["ce_latencyms"] = f"{max(exchange.response.ended - exchange.request.started, 0.0) * 1000:.3f}"
 
     def _identity(self) -> str:
         """Unique: 64 random bits a process, and a number."""
@@ -171,11 +204,3 @@ class Recorder:
             written = datetime.fromtimestamp(second, timezone.utc).isoformat()
             self._second, self._written = second, written[: -len("+00:00")]
         return f"{self._written}.{int((moment - second) * 1e6):06d}Z"
-
-
-def _attribute(text: str) -> str:
-    """A client's text as a CloudEvents attribute: no control characters, not longer than others will take."""
-    text = text.strip()
-    if len(text) <= LONGEST_ATTRIBUTE and text.isascii() and text.isprintable():
-        return text
-    return _CONTROL.sub("", text)[:LONGEST_ATTRIBUTE]

@@ -1,13 +1,18 @@
-"""Which requests are inference."""
+"""Which requests are inference, and which of them are captured."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import translate
 from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["inference", "feedback"]
-Skip = Literal["method", "path", "probe", "header"]
+Skip = Literal["method", "path", "probe", "header", "excluded", "sampled"]
+
+INFERENCE = "inference"
+"""Among the patterns to include: the inference paths of V1, V2, Seldon and TF Serving, and Seldon's feedback."""
 
 _INFERENCE = re.compile(
     r"/v1/models/[^/:]+(?:/(?:versions|labels)/[^/:]+)?:(?:predict|classify|regress)/?$"
@@ -16,6 +21,9 @@ _INFERENCE = re.compile(
 )
 _FEEDBACK = re.compile(r"/api/v(?:0\.1|1\.0)/feedback/?$")
 _PROBE = re.compile(r"/(?:health|healthz|healthcheck|live|livez|ready|readyz|ping|metrics|prometheus)(?:/|$)")
+_WITH_BODY = ("POST", "PUT", "PATCH")
+
+Select = Callable[[str, str], "tuple[Kind | None, Skip | None]"]
 
 
 @lru_cache(maxsize=4096)
@@ -36,6 +44,39 @@ def select(method: str, path: str) -> tuple[Kind | None, Skip | None]:
     if _INFERENCE.search(path):
         return "inference", None
     return ("feedback", None) if _FEEDBACK.search(path) else (None, "path")
+
+
+def selector(include: Sequence[str] = (INFERENCE,), exclude: Sequence[str] = ()) -> Select:
+    """A :func:`select` with a user's patterns: a path is captured if one of ``include``, none of ``exclude`` matches.
+
+    Patterns are globs over the whole path, case-sensitive; ``*`` passes over ``/`` too. What is included by a pattern
+    is captured for the methods that bring a body: POST, PUT, PATCH.
+
+    >>> chosen = selector(["inference", "/score"], ["/v1/models/test-*"])
+    >>> chosen("POST", "/score"), chosen("POST", "/v1/models/test-1:predict"), chosen("POST", "/v1/models/m:predict")
+    (('inference', None), (None, 'excluded'), ('inference', None))
+    """
+    if tuple(include) == (INFERENCE,) and not exclude:
+        return select
+    usual = INFERENCE in include
+    wanted, unwanted = _matcher(p for p in include if p != INFERENCE), _matcher(exclude)
+
+    def chosen(method: str, path: str) -> tuple[Kind | None, Skip | None]:
+        kind, reason = select(method, path)
+        if method in _WITH_BODY and wanted(path):
+            kind = kind or "inference"
+        elif not usual:
+            kind, reason = None, reason or "path"
+        if kind is None:
+            return None, reason
+        return (None, "excluded") if unwanted(path) else (kind, None)
+
+    return lru_cache(maxsize=4096)(chosen)
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str], object]:
+    joined = "|".join(translate(pattern) for pattern in patterns)
+    return re.compile(joined).match if joined else lambda _: None
 
 
 def asks_to_skip(value: str) -> bool:

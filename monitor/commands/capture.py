@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from monitor.capture.plan import Address, Plan
     from monitor.settings import CaptureSettings, Settings
 
@@ -18,7 +20,7 @@ EXAMPLE = """examples:
 DEFAULT_CONFIG = Path("offpath.yaml")
 
 _FLAGS = ("listen", "upstream", "admin", "mode", "types", "source", "namespace", "model", "endpoint")
-_MORE_FLAGS = ("url", "max_body", "queue", "spool", "spool_limit", "grace")
+_MORE_FLAGS = ("url", "max_body", "queue", "spool", "spool_limit", "grace", "combined", "include", "exclude", "sample")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="post events here instead of to the embedded log")
     parser.add_argument("--log", metavar="FILE", help="the embedded log (default: transport.path, .offpath/log.db)")
     parser.add_argument("--mode", choices=("all", "request", "response"), help="which side (default: all)")
+    parser.add_argument("--combined", action="store_true", default=None, help="one event for request and response")
+    parser.add_argument("--include", metavar="GLOB", action="append", help="paths to capture (default: inference)")
+    parser.add_argument("--exclude", metavar="GLOB", action="append", help="paths to leave out, whatever is included")
+    parser.add_argument("--sample", metavar="RATE", type=float, help="share of the requests to capture (default: 1)")
     parser.add_argument("--types", choices=("kserve", "seldon"), help="whose event types (default: kserve)")
     parser.add_argument("--model", metavar="NAME", help="model name for paths that hold none")
     parser.add_argument("--namespace", metavar="NAME", help="namespace attribute (default: default)")
@@ -63,6 +69,7 @@ def make_plan(settings: Settings) -> Plan:
     ValueError : an address is none; the message names the setting.
     """
     from monitor.capture.plan import Plan, Shipping
+    from monitor.capture.rules import SampleRule
     from monitor.settings import parse_duration, parse_size
 
     capture, transport = settings.capture, settings.transport
@@ -70,6 +77,11 @@ def make_plan(settings: Settings) -> Plan:
     shipping = Shipping(
         source=capture.source or f"http://{capture.listen}",
         mode=capture.mode,
+        combined=capture.combined,
+        include=capture.include,
+        exclude=capture.exclude,
+        sample=capture.sample,
+        sample_rules=tuple(SampleRule(rule.model, rule.side or "", rule.rate) for rule in capture.sample_rules),
         namespace=capture.namespace,
         model=capture.model,
         endpoint=capture.endpoint,
@@ -98,6 +110,14 @@ def _address(capture: CaptureSettings, name: str) -> Address:
         raise ValueError(f"capture.{name}: {error}") from None
 
 
+def _mistake(error: ErrorDetails) -> str:
+    """One mistake among the flags; several flags that do not go together have no place."""
+    text = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return text
+    return f"--{str(error['loc'][0]).replace('_', '-')} {error['input']}: {text}"
+
+
 def _settings(args: argparse.Namespace) -> Settings:
     """The file's settings, and over them the flags."""
     from pydantic import ValidationError
@@ -114,8 +134,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     try:
         capture = CaptureSettings.model_validate({**settings.capture.model_dump(), **given})
     except ValidationError as error:
-        mistakes = (f"--{str(e['loc'][0]).replace('_', '-')} {e['input']}: {e['msg']}" for e in error.errors())
-        raise ValueError("; ".join(mistakes)) from None
+        raise ValueError("; ".join(_mistake(e) for e in error.errors())) from None
     update: dict[str, Any] = {"capture": capture}
     if args.log:
         update["transport"] = settings.transport.model_copy(update={"path": args.log})

@@ -77,7 +77,9 @@ def _expected(item: ErrorDetails, path: Path, value: Any, values: Any) -> str:
     elif kind == "string_type":
         text = "expected text" if isinstance(value, (dict, list, type(None))) else "expected text: put it in quotes"
     else:
-        text = _WORDS.get(kind, item["msg"].removeprefix("Value error, ")).format(**item.get("ctx", {}))
+        text = _WORDS.get(kind, item["msg"].removeprefix("Value error, ")).format(
+            **{name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in item.get("ctx", {}).items()}
+        )
     return f"{text}; nothing is given" if value is None else text
 
 

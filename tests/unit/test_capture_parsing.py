@@ -26,6 +26,7 @@ class Heard:
 
     def begin(self, exchange: Exchange) -> None:
         exchange.kind = "inference"
+        exchange.request.wanted = exchange.response.wanted = True
 
     def request(self, exchange: Exchange) -> None:
         message = exchange.request

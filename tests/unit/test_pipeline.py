@@ -241,3 +241,47 @@ def test_changed_configuration_starts_the_monitor_anew() -> None:
     outcome = changed.process("t/0", [delivery(i, [[1, 1]]) for i in range(8)])
     windows = [f for f in outcome.findings if f.monitor == "drift"]
     assert [f.first.offset for f in windows] == [3]
+
+
+class TestCombinedEvents:
+    """One event with both sides leads to what two events lead to."""
+
+    KIND = "io.offpath.inference.exchange"
+
+    def test_every_monitor_gets_what_it_would_get(self) -> None:
+        rows = [[[i, i], [i + 1, i]] for i in range(12)]
+        pairs, both = fresh(), fresh()
+        two: list[Delivery] = []
+        for i, x in enumerate(rows):
+            two.append(delivery(2 * i, x, requestid=f"r{i}"))
+            two.append(delivery(2 * i + 1, x[::-1], kind=RESPONSE, requestid=f"r{i}", status="200"))
+        one = [
+            delivery(i, {"request": {"data": x}, "response": {"data": x[::-1]}}, kind=self.KIND, status="200")  # type: ignore[arg-type]
+            for i, x in enumerate(rows)
+        ]
+        apart, together = pairs.process("t/0", two), both.process("t/0", one)
+        assert together.tally.rows == apart.tally.rows
+        assert together.tally.events == apart.tally.events
+        statistics = [
+            sorted((f.monitor, f.verdict.statistic) for f in outcome.findings if f.monitor != "timed")
+            for outcome in (apart, together)
+        ]
+        assert statistics[0] == statistics[1]
+        assert {"drift", "answers", "both", "outlier"} <= {f.monitor for f in together.findings}
+
+    def test_duplicates_errors_and_unknown_models(self) -> None:
+        good = {"request": {"data": [[1, 1]]}, "response": {"data": [[2, 2]]}}
+        outcome = fresh().process(
+            "t/0",
+            [
+                delivery(0, good, kind=self.KIND, id="same"),  # type: ignore[arg-type]
+                delivery(1, good, kind=self.KIND, id="same"),  # type: ignore[arg-type]
+                delivery(2, good, kind=self.KIND, status="500"),  # type: ignore[arg-type]
+                delivery(3, good, kind=self.KIND, modelid="other"),  # type: ignore[arg-type]
+                delivery(4, [1], kind=self.KIND),
+            ],
+        )
+        assert outcome.tally.skipped == {"duplicate": 1, "error_status": 1, "unknown_model": 1}
+        assert outcome.tally.rows["drift"] == 2
+        assert outcome.tally.rows["answers"] == outcome.tally.rows["both"] == 1
+        assert [letter.reason for letter in outcome.dead_letters] == ["invalid_json"]

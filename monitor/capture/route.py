@@ -1,0 +1,92 @@
+"""What all events of one path have in common: worked out once, remembered for the next ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from monitor.capture.plan import Shipping
+from monitor.capture.sampling import attributes, rate_of
+from monitor.codecs.combined import COMBINED_TYPE, CONTENT_TYPE
+from monitor.events import model_from_path
+
+Side = Literal["request", "response", "feedback", "exchange"]
+
+SIDES: tuple[Side, ...] = ("request", "response", "feedback", "exchange")
+
+TYPES = {
+    "kserve": ("org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"),
+    "seldon": ("io.seldon.serving.inference.request", "io.seldon.serving.inference.response"),
+}
+FEEDBACK = "io.seldon.serving.feedback"
+
+LONGEST_ATTRIBUTE = 256
+"""Characters of a client's header that an attribute takes over."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Route(NamedTuple):
+    """``headers`` and ``rates`` by side; ``rates`` is ``None`` where everything is captured."""
+
+    model: str
+    key: str
+    headers: Mapping[Side, dict[str, str]]
+    rates: Mapping[Side, float] | None
+
+
+class Routes:
+    """The routes of paths.
+
+    Parameters
+    ----------
+    plan : names, types, rates.
+    """
+
+    def __init__(self, plan: Shipping) -> None:
+        self._plan = plan
+        request, response = TYPES[plan.types]
+        self._types: Mapping[Side, str] = {
+            "request": request,
+            "response": response,
+            "feedback": FEEDBACK,
+            "exchange": COMBINED_TYPE,
+        }
+        self._known: dict[str, Route] = {}
+
+    def __getitem__(self, path: str) -> Route:
+        found = self._known.get(path)
+        if found is None:
+            found = self._make(path)
+            if len(self._known) < 4096:  # paths are the clients' to choose
+                self._known[path] = found
+        return found
+
+    def _make(self, path: str) -> Route:
+        plan = self._plan
+        model = attribute(model_from_path(path)) or plan.model
+        key = f"{plan.namespace}/{model}"
+        shared = {
+            "ce_specversion": "1.0",
+            "ce_source": plan.source,
+            "ce_partitionkey": key,
+            "ce_namespace": plan.namespace,
+            "ce_path": attribute(path),
+        }
+        if model:
+            shared |= {"ce_modelid": model, "ce_inferenceservicename": model}
+        if plan.endpoint:
+            shared["ce_endpoint"] = plan.endpoint
+        rates = {side: rate_of(plan.sample, plan.sample_rules, model, side) for side in SIDES}
+        headers = {side: {**shared, "ce_type": self._types[side], **attributes(rates[side])} for side in SIDES}
+        headers["exchange"]["content-type"] = CONTENT_TYPE
+        return Route(model, key, headers, None if min(rates.values()) >= 1.0 else rates)
+
+
+def attribute(text: str) -> str:
+    """A client's text as a CloudEvents attribute: no control characters, not longer than others will take."""
+    text = text.strip()
+    if len(text) <= LONGEST_ATTRIBUTE and text.isascii() and text.isprintable():
+        return text
+    return _CONTROL.sub("", text)[:LONGEST_ATTRIBUTE]

@@ -1,0 +1,112 @@
+"""What every sequence of bytes, gaps and ends must leave true of a conversation and of what is recorded of it.
+
+An input is a script. ``C`` and ``U``, each with a length of two bytes, are chunks of the client and of the upstream;
+``G`` with a byte is a gap, ``E`` with a byte the end of a side; any other byte is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from monitor.capture.conversation import Conversation
+from monitor.capture.exchange import Exchange
+from monitor.capture.frames import CLIENT, NOBODY, UPSTREAM
+from monitor.capture.metrics import METRICS, Counters
+from monitor.capture.plan import Shipping
+from monitor.capture.record import Recorder
+
+CAP, HELD = 300, 1000
+MAX_INPUT = 16 * 1024
+
+_KNOWN = {name for metric in METRICS for name in metric.samples}
+_EVENTS = [name for name in _KNOWN if "_events_total" in name and "side=" in name]
+
+
+class Accountant(Recorder):
+    """A recorder that holds its caller to the protocol: every part of an exchange is told once, or discarded."""
+
+    def __init__(self) -> None:
+        self.records = self.bytes = 0
+        self.counters = Counters()
+        plan = Shipping("fuzz", model="m", max_body=CAP, held=HELD)
+        super().__init__(plan, self._take, self.counters, lambda: 1_700_000_000.0)
+        self.begun: dict[int, Exchange] = {}
+        self.told: dict[int, set[str]] = {}
+
+    def _take(self, record: object) -> None:
+        self.records += 1
+
+    def begin(self, exchange: Exchange) -> None:
+        assert id(exchange) not in self.begun, "begun twice"
+        self.begun[id(exchange)] = exchange
+        self.told[id(exchange)] = set()
+        super().begin(exchange)
+
+    def request(self, exchange: Exchange) -> None:
+        self._once(exchange, "request")
+        assert exchange.request.done
+        super().request(exchange)
+
+    def response(self, exchange: Exchange) -> None:
+        self._once(exchange, "response")
+        assert exchange.response.done
+        super().response(exchange)
+
+    def discard(self, exchange: Exchange, reason: str) -> None:
+        if id(exchange) in self.begun:
+            self._once(exchange, "discard")
+        super().discard(exchange, reason)
+
+    def _once(self, exchange: Exchange, what: str) -> None:
+        assert exchange is self.begun[id(exchange)], "told of an exchange that never began"
+        told = self.told[id(exchange)]
+        assert what not in told, f"{what} twice"
+        told.add(what)
+
+    def audit(self) -> None:
+        """After the end: everything that began has an outcome, and no body is held."""
+        for key, exchange in self.begun.items():
+            told = self.told[key]
+            assert "request" in told or "discard" in told, "a request without an outcome"
+            assert not exchange.response.started or told & {"response", "discard"}, "a response without an outcome"
+        assert set(self.counters) <= _KNOWN, "a sample that the registry lacks"
+        assert self.records == sum(self.counters[name] for name in _EVENTS), "records that no counter knows of"
+        assert self.memory.take(HELD), "bytes held after the end"
+
+
+def steps(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """The script of an input."""
+    at = 0
+    while at < len(data):
+        tag, at = data[at : at + 1], at + 1
+        if tag in (b"C", b"U"):
+            size = int.from_bytes(data[at : at + 2], "big")
+            yield "data", CLIENT if tag == b"C" else UPSTREAM, data[at + 2 : at + 2 + size]
+            at += 2 + size
+        elif tag in (b"G", b"E"):
+            yield "gap" if tag == b"G" else "eof", data[at] % 3 if at < len(data) else NOBODY, b""
+            at += 1
+
+
+def script(*parts: tuple[int, bytes]) -> bytes:
+    """An input of chunks; the inverse of :func:`steps` for seeds."""
+    return b"".join((b"U" if side else b"C") + len(data).to_bytes(2, "big") + data for side, data in parts)
+
+
+def run(data: bytes) -> None:
+    """One input. Raises whatever is wrong."""
+    accountant = Accountant()
+    conversation = Conversation(accountant, accountant.counters)
+    now = 0.0
+    for what, side, chunk in steps(data[:MAX_INPUT]):
+        now += 1.0
+        if what == "gap":
+            conversation.gap(side)
+        elif what == "eof" and side != NOBODY:
+            conversation.eof(side, now)
+        elif chunk:  # the tap sends no empty frames
+            conversation.data(side, chunk, now)
+        assert conversation.open_messages >= 0
+    conversation.close()
+    assert conversation.open_messages == 0
+    accountant.audit()
