@@ -12,6 +12,9 @@ from hashlib import sha256
 
 from monitor.capture.rules import SampleRule
 
+MAX_INTEGER = 2**31 - 1
+"""What an integer attribute of CloudEvents may be."""
+
 
 def place(request_id: str) -> float:
     """Where a request id stands, in [0, 1).
@@ -47,7 +50,7 @@ def attributes(rate: float) -> dict[str, str]:
     if rate >= 1.0 or rate <= 0.0:
         return {}
     told = {"ce_samplerate": f"{rate:.15g}"}
-    stands_for = round(1 / rate)
-    if abs(stands_for * rate - 1) < 1e-9:
+    stands_for = round(min(1 / rate, MAX_INTEGER + 1))
+    if stands_for <= MAX_INTEGER and abs(stands_for * rate - 1) < 1e-9:
         told["ce_sampledrate"] = str(stands_for)
     return told

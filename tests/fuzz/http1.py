@@ -6,7 +6,8 @@ An input is a script. ``C`` and ``U``, each with a length of two bytes, are chun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from monitor.capture.conversation import Conversation
 from monitor.capture.exchange import Exchange
@@ -32,6 +33,22 @@ class Accountant(Recorder):
         super().__init__(plan, self._take, self.counters, lambda: 1_700_000_000.0)
         self.begun: dict[int, Exchange] = {}
         self.told: dict[int, set[str]] = {}
+        self.failed: list[BaseException] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        """What fails in a callback is kept: the parser makes "malformed" of it."""
+        found = super().__getattribute__(name)
+        return self._kept(found) if name in ("begin", "request", "response", "discard") else found
+
+    def _kept(self, call: Callable[..., None]) -> Callable[..., None]:
+        def kept(*arguments: Any) -> None:
+            try:
+                call(*arguments)
+            except BaseException as error:
+                self.failed.append(error)
+                raise
+
+        return kept
 
     def _take(self, record: object) -> None:
         self.records += 1
@@ -64,7 +81,9 @@ class Accountant(Recorder):
         told.add(what)
 
     def audit(self) -> None:
-        """After the end: everything that began has an outcome, and no body is held."""
+        """After the end: nothing failed, everything that began has an outcome, and no body is held."""
+        if self.failed:
+            raise self.failed[0]
         for key, exchange in self.begun.items():
             told = self.told[key]
             assert "request" in told or "discard" in told, "a request without an outcome"
