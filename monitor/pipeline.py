@@ -35,13 +35,17 @@ from monitor.judge import InstanceJudge, Judge, make_judge
 from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.windows import Rows
 
-REASONS = PAYLOAD_REASONS | {"detector_failed", "invalid_time", "row_mismatch", "tombstone", "unknown_type"}
+REASONS = PAYLOAD_REASONS | {
+    "bad_dataref", "detector_failed", "invalid_time", "payload_mismatch", "payload_missing", "row_mismatch",
+    "tombstone", "unknown_type",
+}  # fmt: skip
 """Every reason of a dead letter."""
 
 GATHERED_ROWS = 2048
 """Rows that are decoded before their monitors judge them."""
 
 Decode = Callable[[PayloadEvent, str], Tensors]
+Fetch = Callable[[PayloadEvent], PayloadEvent]
 
 
 @dataclass(slots=True)
@@ -127,12 +131,13 @@ class Pipeline:
     decode : ``(event, protocol) -> tensors``; raises :class:`InvalidEvent`.
     lookback : offsets within which duplicates and pairs are found. The source must deliver as many before the
         committed offset after a restart.
+    fetch : gives an event that says where its body is (``dataref``) the body; raises :class:`InvalidEvent`.
     """
 
-    def __init__(self, routes: Sequence[ModelRoute], decode: Decode, lookback: int) -> None:
+    def __init__(self, routes: Sequence[ModelRoute], decode: Decode, lookback: int, fetch: Fetch) -> None:
         self._router = Router(routes)
         self._names = {spec.name for route in routes for feed in route.feeds for spec in feed.monitors}
-        self._decode = decode
+        self._decode, self._fetch = decode, fetch
         self._lookback = lookback
         self._partitions: dict[Partition, _PartitionState] = {}
 
@@ -210,7 +215,7 @@ class Pipeline:
         if not targets:
             tally.skipped["unknown_model"] += fresh
         elif event.side == "exchange":
-            for part in split(event):
+            for part in split(self._fetch(event) if "ce_dataref" in event.headers else event):
                 self._judge(state, self._router.targets(part), part, delivery, gathered, outcome)
         else:
             self._judge(state, targets, event, delivery, gathered, outcome)
@@ -247,6 +252,8 @@ class Pipeline:
         gathered: _Gathered,
         tally: Tally,
     ) -> None:
+        if "ce_dataref" in event.headers and event.data == b"":
+            event = self._fetch(event)
         tensors = self._decode(event, target.route.protocol)
         for feed, columns in target.feeds:
             rows = Rows(columns.rows(tensors), delivery.partition, delivery.offset, event.time)

@@ -238,6 +238,61 @@ class SampleRuleSettings(Section):
     rate: float = Field(ge=0.0, le=1.0, description="Share that is captured, 0 to 1.")
 
 
+class RedactRuleSettings(Section):
+    """What must not leave: exactly one of ``header``, ``pointer``, ``tensor`` or ``column``."""
+
+    header: str | None = Field(default=None, description="Name of a header that events take over.")
+    pointer: str | None = Field(default=None, description="JSON pointer into the body; `*` is any member or element.")
+    tensor: str | None = Field(default=None, description="Name of a tensor: an input, an output, `instances`.")
+    column: str | None = Field(default=None, description="Name of a column, of the payload or of the model.")
+    action: Literal["drop", "mask", "hash"] = Field(description="Take it out, make it `***` or null, or a keyed hash.")
+    model: str = Field(default="*", description="Model name in the path; `*` and `?` are wildcards.")
+    side: Literal["request", "response"] | None = Field(default=None, description="Default: both.")
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """What kind of thing is meant, and its name."""
+        for kind in _TARGETS:
+            if (name := getattr(self, kind)) is not None:
+                return kind, name
+        return "", ""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> RedactRuleSettings:
+        given = [kind for kind in _TARGETS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_TARGETS)} (given: {', '.join(given) or 'none'})")
+        if not self.target[1]:
+            raise ValueError(f"{given[0]} is empty")
+        if self.pointer is not None and not re.fullmatch(r"(/([^~]|~[01])*)+", self.pointer):
+            raise ValueError(
+                "a JSON pointer begins with /, for example /instances/*/name; ~ is written ~0, and / within a name ~1"
+            )
+        return self
+
+
+_TARGETS = ("header", "pointer", "tensor", "column")
+_CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
+
+
+def _header_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
+        raise ValueError("expected the name of an HTTP header")
+    return text.lower()
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+
+
+class PayloadSettings(Section):
+    """Bodies too large for an event, stored once in a directory that sidecar and worker share (claim check)."""
+
+    directory: str | None = Field(default=None, description="The directory; default: all bodies stay in their events.")
+    above: Size = Field(default="256KiB", description="Larger bodies are stored.")
+    limit: Size = Field(default="1GiB", description="Of all stored bodies; beyond it the oldest go.")
+    keep: Duration = Field(default="1d", description="Age at which stored bodies go.")
+
+
 class CaptureSettings(Section):
     """The sidecar. [capture.md](capture.md) explains what it captures."""
 
@@ -267,6 +322,12 @@ class CaptureSettings(Section):
     )
     spool: str = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
     spool_limit: Size = Field(default="256MiB", description="Beyond it the oldest go, and are counted.")
+    headers: tuple[HeaderName, ...] = Field(default=(), description="Headers that events carry, as `metadata`.")
+    redact: tuple[RedactRuleSettings, ...] = Field(default=(), description="What must not leave the sidecar.")
+    redact_key_env: str = Field(default="OFFPATH_REDACT_KEY", description="Environment variable with the hash's key.")
+    redact_key_file: str | None = Field(default=None, description="File with the hash's key, instead of a variable.")
+    inflate: bool = Field(default=False, description="Send compressed bodies inflated, up to `max_body`.")
+    inflate_limit: Size = Field(default="16MiB", description="What redaction inflates a body to at most.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
 
     @model_validator(mode="after")
@@ -279,6 +340,10 @@ class CaptureSettings(Section):
             raise ValueError("include is empty: nothing would be captured")
         if "inference" in self.exclude:
             raise ValueError("to leave out the inference paths, leave the word inference out of include")
+        hidden = {rule.header.lower() for rule in self.redact if rule.header is not None}
+        for name in self.headers:
+            if name in _CREDENTIALS and name not in hidden:
+                raise ValueError(f"{name} holds credentials: events carry it only with a rule for it under redact")
         return self
 
 
@@ -307,5 +372,6 @@ class Settings(Section):
     transport: TransportSettings = TransportSettings()
     sinks: tuple[SinkSettings, ...] = (StoreSink(type="store"), PrometheusSink(type="prometheus"))
     capture: CaptureSettings = CaptureSettings()
+    payloads: PayloadSettings = PayloadSettings()
     worker: WorkerSettings = WorkerSettings()
     ingest: IngestSettings = IngestSettings()

@@ -10,6 +10,21 @@ if TYPE_CHECKING:
     from monitor.capture.route import Route
 
 
+WANTED = frozenset(
+    {
+        b"content-type",
+        b"content-encoding",
+        b"x-request-id",
+        b"ce-id",
+        b"traceparent",
+        b"tracestate",
+        b"seldon-skip-logging",
+        b"inference-header-content-length",
+    }
+)
+"""Headers that every event needs, in lower case."""
+
+
 class Memory:
     """The bytes that all open bodies together may hold.
 
@@ -70,16 +85,17 @@ class Body:
 class Message:
     """A request or a response. ``headers`` holds what events need, in lower case; moments are frame moments.
 
-    ``wanted``: it becomes part of an event, so its body is kept.
+    ``wanted``: it becomes part of an event, so its body is kept. ``done``: nothing more of it is needed. ``told``: an
+    event was made of it, perhaps before it ended, when its body was full.
     """
 
-    __slots__ = ("body", "done", "ended", "headers", "started", "wanted")
+    __slots__ = ("body", "done", "ended", "headers", "started", "told", "wanted")
 
     def __init__(self, memory: Memory) -> None:
         self.headers: dict[str, str] = {}
         self.body = Body(memory)
         self.started = self.ended = 0.0
-        self.done = self.wanted = False
+        self.done = self.wanted = self.told = False
 
 
 class Exchange:
@@ -102,10 +118,11 @@ class Exchange:
 
 
 class Recorder(Protocol):
-    """Takes what a parser found."""
+    """Takes what a parser found. ``wanted``: the headers that it wants kept, :data:`WANTED` among them."""
 
     memory: Memory
     max_body: int
+    wanted: frozenset[bytes]
 
     def begin(self, exchange: Exchange) -> None:
         """The request's headers are complete: decide its ``kind``, and which of its messages are ``wanted``."""
@@ -117,6 +134,10 @@ class Recorder(Protocol):
 
     def response(self, exchange: Exchange) -> None:
         """The response is complete."""
+        ...
+
+    def capped(self, exchange: Exchange, message: Message) -> None:
+        """Nothing more will be kept of a message whose end nobody knows: it may be told of now."""
         ...
 
     def discard(self, exchange: Exchange, reason: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections import deque
 
 import httptools
@@ -12,20 +14,9 @@ from monitor.capture.frames import CLIENT, UPSTREAM
 LONGEST_HEAD = 256 * 1024
 """Bytes of a target, of a response's head without body, or of what follows an offer to upgrade."""
 
-WANTED = frozenset(
-    {
-        b"content-type",
-        b"content-encoding",
-        b"x-request-id",
-        b"ce-id",
-        b"traceparent",
-        b"tracestate",
-        b"seldon-skip-logging",
-        b"inference-header-content-length",
-    }
-)
-
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+_logger = logging.getLogger("offpath.capture.shipper")
 
 
 class Http1:
@@ -66,6 +57,9 @@ class Http1:
             if side == UPSTREAM:
                 raise UnparsableError("upgrade", lasting=True) from None
             self._offered_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:  # not the bytes are at fault, but what was made of them
+            _report(error.__context__)
+            raise UnparsableError("internal") from error
         except httptools.HttpParserError as error:
             raise UnparsableError("malformed") from error
         if self.left:
@@ -95,22 +89,23 @@ class Http1:
     @property
     def open_messages(self) -> int:
         """Messages that have begun and are not complete."""
-        request = self._requests.open
-        return (request is not None) + sum(
-            (exchange.response.started > 0) + exchange.held for exchange in self.exchanges
-        )
+        request = self._requests.exchange
+        still = int(request is not None and not request.request.done)
+        for exchange in self.exchanges:
+            still += (exchange.response.started > 0 and not exchange.response.done) + exchange.held
+        return still
 
     def abandon(self, reason: str) -> None:
         """Give up what is incomplete."""
         exchanges = list(self.exchanges)
-        if self._requests.open is not None and self._requests.open not in exchanges:
-            exchanges.append(self._requests.open)  # still in its head, or answered before it was whole
+        if self._requests.exchange is not None and self._requests.exchange not in exchanges:
+            exchanges.append(self._requests.exchange)  # still in its head, or answered before it was whole
         for exchange in exchanges:
             self._recorder.discard(exchange, reason)
             exchange.request.body.drop()
             exchange.response.body.drop()
         self.exchanges.clear()
-        self._requests.open = None
+        self._requests.exchange = None
 
     def _from_client(self, data: bytes) -> None:
         if self._offer is None:
@@ -120,7 +115,7 @@ class Http1:
 
     def _offered_upgrade(self, rest: bytes) -> None:
         """The parser stops behind the head of a request that offers to upgrade. Its body is HTTP/1 all the same."""
-        if self._requests.open is not None:
+        if self._requests.exchange is not None:
             self._request_parser = httptools.HttpRequestParser(self._requests)
             rest = b"POST / HTTP/1.1\r\n" + self._requests.framing + b"\r\n" + rest
             self.feed(CLIENT, rest, self.now)
@@ -167,20 +162,36 @@ class Http1:
         return rest
 
 
+def _report(cause: BaseException | None) -> None:
+    """Where it happened, and never what it says: that may be a payload's."""
+    where = traceback.extract_tb(cause.__traceback__)[-1] if cause is not None and cause.__traceback__ else None
+    place = f" in {where.filename}, line {where.lineno}" if where else ""
+    _logger.error("an exchange cannot be recorded: %s%s", type(cause).__name__, place)
+
+
 class _Side:
     """Callbacks of httptools that both sides share."""
 
     message: Message
+    exchange: Exchange | None
 
     def __init__(self, connection: Http1, recorder: Recorder) -> None:
         self._connection, self._recorder = connection, recorder
-        self._cap = recorder.max_body
-        self._captured = False
+        self.exchange = None
+        self._cap, self._wanted = recorder.max_body, recorder.wanted
+        self._captured = self._measured = False
         self._in_head = True
 
     def on_body(self, data: bytes) -> None:
-        if self._captured:
-            self.message.body.add(data, self._cap)
+        if not self._captured:
+            return
+        message = self.message
+        message.body.add(data, self._cap)
+        if not self._measured:  # its end may never come
+            message.ended = self._connection.now
+            if message.body.cut and self.exchange is not None:
+                self._captured = False
+                self._recorder.capped(self.exchange, message)
 
 
 class _Requests(_Side):
@@ -188,18 +199,17 @@ class _Requests(_Side):
 
     def __init__(self, connection: Http1, recorder: Recorder) -> None:
         super().__init__(connection, recorder)
-        self.open: Exchange | None = None
         self.framing = b""
         self._goes_on = False
 
     def on_message_begin(self) -> None:
         if self._goes_on:
             return
-        self.open = Exchange(self._recorder.memory)
-        self.message = self.open.request
+        self.exchange = Exchange(self._recorder.memory)
+        self.message = self.exchange.request
         self.message.started = self._connection.now
         self._target = self.framing = b""
-        self._captured, self._in_head = False, True
+        self._captured, self._measured, self._in_head = False, False, True
 
     def on_url(self, url: bytes) -> None:
         if self._goes_on:
@@ -212,15 +222,16 @@ class _Requests(_Side):
         name = name.lower()
         if not self._in_head:
             return
-        if name in WANTED:
+        if name in self._wanted:
             self.message.headers[name.decode()] = value.decode("latin-1")
         elif name in FRAMING:
+            self._measured = self._measured or name == b"content-length"
             self.framing += name + b": " + value + b"\r\n"
 
     def on_headers_complete(self) -> None:
         if self._goes_on:
             return
-        exchange, connection = self.open, self._connection
+        exchange, connection = self.exchange, self._connection
         assert exchange is not None
         self._in_head = False
         exchange.method = connection.method
@@ -236,7 +247,7 @@ class _Requests(_Side):
             self._goes_on = True  # the parser stops here; its body is still to come
             return
         self._goes_on = False
-        exchange, self.open = self.open, None
+        exchange, self.exchange = self.exchange, None
         assert exchange is not None
         self.message.done = True
         self.message.ended = self._connection.now
@@ -247,21 +258,20 @@ class _Responses(_Side):
     def __init__(self, connection: Http1, recorder: Recorder) -> None:
         super().__init__(connection, recorder)
         self._sized = True
-        self._exchange: Exchange | None = None
 
     @property
     def ends_with_connection(self) -> bool:
-        return self._exchange is not None and not self._in_head and not self._sized
+        return self.exchange is not None and not self._in_head and not self._sized
 
     def on_message_begin(self) -> None:
-        self._in_head, self._captured, self._sized = True, False, False
+        self._in_head, self._captured, self._sized, self._measured = True, False, False, False
         exchanges = self._connection.exchanges
         if not exchanges:
             self._connection.left = "unsolicited"
-            self._exchange = Exchange(self._recorder.memory)
+            self.exchange = Exchange(self._recorder.memory)
         else:
-            self._exchange = exchanges[0]
-        self.message = self._exchange.response
+            self.exchange = exchanges[0]
+        self.message = self.exchange.response
         self.message.headers.clear()  # of an interim response
         self.message.started = self._connection.now
 
@@ -269,15 +279,16 @@ class _Responses(_Side):
         name = name.lower()
         if not self._in_head:
             return
-        if name in WANTED:
+        if name in self._wanted:
             self.message.headers[name.decode()] = value.decode("latin-1")
         elif name in FRAMING:
             self._sized = True
+            self._measured = self._measured or name == b"content-length"
 
     def on_headers_complete(self) -> None:
-        assert self._exchange is not None
+        assert self.exchange is not None
         self._in_head = False
-        exchange = self._exchange
+        exchange = self.exchange
         exchange.status = self._connection.status
         self._captured = exchange.response.wanted and exchange.status >= 200
         if exchange.method == "HEAD":  # pipelined behind another: its missing body cannot be skipped in here
@@ -286,14 +297,14 @@ class _Responses(_Side):
             self._connection.left = "upgrade"
 
     def on_message_complete(self) -> None:
-        assert self._exchange is not None
-        exchange, self._exchange = self._exchange, None
+        assert self.exchange is not None
+        exchange, self.exchange = self.exchange, None
         self._captured = False  # bytes may follow one that ended with the connection
         if exchange.status < 200:
             self.message.started = 0.0
             return
         self.message.done = True
         self.message.ended = self._connection.now
-        if self._connection.exchanges:
+        if self._connection.exchanges:  # else nobody asked: the connection is about to be given up
             self._connection.exchanges.popleft()
-        self._recorder.response(exchange)
+            self._recorder.response(exchange)

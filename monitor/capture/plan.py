@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, NamedTuple
 
-from monitor.capture.rules import SampleRule
+from monitor.capture.rules import ModelColumns, RedactRule, SampleRule
 
 
 class Address(NamedTuple):
@@ -53,6 +53,17 @@ class Shipping(NamedTuple):
     exclude: tuple[str, ...] = ()
     sample: float = 1.0
     sample_rules: tuple[SampleRule, ...] = ()
+    headers: tuple[str, ...] = ()
+    redact: tuple[RedactRule, ...] = ()
+    redact_key_env: str = ""
+    redact_key_file: str = ""
+    columns: tuple[ModelColumns, ...] = ()
+    inflate: bool = False
+    inflate_limit: int = 16 * 1024 * 1024
+    payloads: str = ""
+    payloads_above: int = 256 * 1024
+    payloads_limit: int = 1024**3
+    payloads_keep: float = 86400.0
     namespace: str = "default"
     model: str = ""
     endpoint: str = ""
@@ -100,6 +111,8 @@ def _shipping(told: dict[str, Any]) -> Shipping:
     """JSON has lists only."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
     values["sample_rules"] = tuple(SampleRule(*rule) for rule in told["sample_rules"])
+    values["redact"] = tuple(RedactRule(*rule) for rule in told["redact"])
+    values["columns"] = tuple(ModelColumns(model, tuple(ins), tuple(outs)) for model, ins, outs in told["columns"])
     return Shipping(**values)
 
 

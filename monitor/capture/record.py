@@ -6,80 +6,68 @@ joins request and response is ``requestid``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime, timezone
-from itertools import count
 
-from monitor.capture.exchange import Exchange, Memory, Message
+import orjson
+
+from monitor.capture.bodies import WITHHELD, Bodies
+from monitor.capture.choosing import Chooser
+from monitor.capture.claims import Claims
+from monitor.capture.exchange import WANTED, Exchange, Memory, Message
 from monitor.capture.metrics import Counters, sample
 from monitor.capture.plan import Shipping
-from monitor.capture.route import SIDES, Route, Routes, Side, attribute
-from monitor.capture.sampling import place
-from monitor.capture.selection import asks_to_skip, selector
+from monitor.capture.redaction import LENGTH, Redactor
+from monitor.capture.route import SIDES, Side, attribute
 from monitor.codecs import combined
 from sinks.base import Record
 
-_LENGTH = "inference-header-content-length"
+STREAMS = ("text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl")
+"""Content types of responses that are of use up to wherever they end."""
+
+_LEFT = ("incomplete", "shutdown")
 _EVENTS = {side: sample("events_total", side=side) for side in SIDES}
-_SAMPLED_OUT = {side: sample("sampled_out_total", side=side) for side in SIDES}
-_SKIPPED_SAMPLED = sample("skipped_total", reason="sampled")
 
 
-class Recorder:
+class Recorder(Chooser):
     """Makes the configured events of what a parser finds, and counts what it leaves out.
 
     Parameters
     ----------
-    plan : types, names, caps.
+    plan : types, names, caps, rules.
     put : takes each record.
     counters : where events, skipped requests, cuts and discarded messages are counted.
     offset : seconds from the frames' clock to the epoch, now.
+    key : of hashes of redacted values.
+    claims : where large bodies go; ``None``: they stay in their events.
     """
 
     def __init__(
-        self, plan: Shipping, put: Callable[[Record], None], counters: Counters, offset: Callable[[], float]
+        self,
+        plan: Shipping,
+        put: Callable[[Record], None],
+        counters: Counters,
+        offset: Callable[[], float],
+        key: bytes = b"",
+        claims: Claims | None = None,
     ) -> None:
+        super().__init__(plan, Redactor(plan.redact, plan.columns, key) if plan.redact else None, counters)
         self.memory = Memory(plan.held)
         self.max_body = plan.max_body
-        self._put, self._counters, self._offset = put, counters, offset
-        self._select = selector(plan.include, plan.exclude)
-        self._routes = Routes(plan)
-        self._requests, self._responses = plan.mode != "response", plan.mode != "request"
-        self._combined = plan.combined
-        self._run = os.urandom(8).hex()
-        self._next = count()
+        self.wanted = WANTED | {name.encode() for name in plan.headers}
+        self._put, self._offset, self._claims = put, offset, claims
+        self._told = plan.headers
+        self._bodies = Bodies(plan, counters) if plan.inflate or plan.redact else None
         self._second, self._written = -1, ""
-
-    def begin(self, exchange: Exchange) -> None:
-        """Decide whether the exchange is captured, which of it, and how its events are joined."""
-        headers = exchange.request.headers
-        exchange.kind, reason = self._select(exchange.method, exchange.path)
-        if (
-            exchange.kind is not None
-            and "seldon-skip-logging" in headers
-            and asks_to_skip(headers["seldon-skip-logging"])
-        ):
-            exchange.kind, reason = None, "header"
-        if exchange.kind is None:
-            assert reason is not None
-            self._counters[sample("skipped_total", reason=reason)] += 1
-            return
-        exchange.route = route = self._routes[exchange.path]
-        given = headers.get("x-request-id") or headers.get("ce-id") or ""
-        exchange.request_id = attribute(given) or self._identity()
-        feedback = exchange.kind == "feedback"
-        exchange.request.wanted = feedback or self._requests
-        exchange.response.wanted = not feedback and self._responses
-        if route.rates is not None:
-            self._sample(exchange, route)
 
     def request(self, exchange: Exchange) -> None:
         """The request is complete: unless events are combined, its event does not wait for the response."""
-        if exchange.kind == "feedback":
-            self._emit(exchange, exchange.request, "feedback")
-        elif not exchange.request.wanted:
+        if exchange.request.told:
+            return
+        if not exchange.request.wanted:
             exchange.request.body.drop()
+        elif exchange.kind == "feedback":
+            self._emit(exchange, exchange.request, "feedback")
         elif not self._combined:
             self._emit(exchange, exchange.request, "request")
         elif exchange.response.done:
@@ -89,6 +77,8 @@ class Recorder:
 
     def response(self, exchange: Exchange) -> None:
         """The response is complete. What a feedback call answers says nothing."""
+        if exchange.response.told:
+            return
         if not exchange.response.wanted:
             exchange.response.body.drop()
         elif not self._combined:
@@ -96,76 +86,76 @@ class Recorder:
         elif exchange.request.done:
             self._emit_both(exchange)
 
+    def capped(self, exchange: Exchange, message: Message) -> None:
+        """The event of a body without a length does not wait for its end, which may never come."""
+        message.done = True
+        if message is exchange.request:
+            self.request(exchange)
+        else:
+            self.response(exchange)
+
     def discard(self, exchange: Exchange, reason: str) -> None:
         """Count the messages that would have become events, as far as they had begun.
 
-        In combined mode the one that is complete becomes an event without the other.
+        A stream that a client leaves becomes an event all the same, marked as truncated. In combined mode the message
+        that is complete becomes an event without the other.
         """
         request, response = exchange.request, exchange.response
         known = bool(exchange.method)  # else the request's head is incomplete: it may have been anything
         if known and exchange.kind is None:
             return
+        if reason in _LEFT and response.wanted and not response.done and _is_stream(exchange):
+            response.body.cut = response.body.cut or "incomplete"
+            self.capped(exchange, response)
         lost = int(not request.done and (request.wanted if known else self._requests))
         lost += int(response.started > 0 and response.wanted and not response.done)
         self._counters[sample("discarded_messages_total", reason=reason)] += lost
-        if exchange.held or (self._combined and response.wanted and response.done):
+        if exchange.held or (self._combined and response.wanted and response.done and not response.told):
             self._emit_both(exchange)
 
-    def _sample(self, exchange: Exchange, route: Route) -> None:
-        assert route.rates is not None
-        at = place(exchange.request_id)
-        request, response = exchange.request, exchange.response
-        sides: tuple[tuple[Side, tuple[Message, ...]], ...]
-        if exchange.kind == "feedback":
-            sides = (("feedback", (request,)),)
-        elif self._combined:
-            sides = (("exchange", (request, response)),)
-        else:
-            sides = (("request", (request,)), ("response", (response,)))
-        for side, messages in sides:
-            if messages[0].wanted and at >= route.rates[side]:
-                self._counters[_SAMPLED_OUT[side]] += 1
-                for message in messages:
-                    message.wanted = False
-        if not (request.wanted or response.wanted):
-            exchange.kind = None
-            self._counters[_SKIPPED_SAMPLED] += 1
-
     def _emit(self, exchange: Exchange, message: Message, side: Side) -> None:
+        message.told = True
         ended = message.ended + self._offset()
         headers = self._headers(exchange, side, ended)
-        self._describe(headers, message)
+        if self._bodies is None:
+            self._describe(headers, message)
+            body = message.body.take()
+        else:
+            body = self._part(headers, exchange, message, side)
         if side == "response":
             self._answered(headers, exchange)
-        assert exchange.route is not None
         self._counters[_EVENTS[side]] += 1
-        self._put(Record(exchange.route.key, headers, message.body.take(), ended))
+        if self._claims is not None:
+            body = self._claims.check(headers, body)
+        self._put(Record(exchange.route.key, headers, body, ended))  # type: ignore[union-attr]  # begin() gave it one
 
     def _emit_both(self, exchange: Exchange) -> None:
         """One event of both messages, or of the one that is complete."""
         exchange.held = False
         request, response = exchange.request, exchange.response
+        request.told = response.told = True
         ended = max(request.ended, response.ended) + self._offset()
         headers = self._headers(exchange, "exchange", ended)
         if response.done:
             self._answered(headers, exchange)
-        parts = [self._part(message) if message.done else None for message in (request, response)]
-        if any(part is not None and "ce_truncated" in part[0] for part in parts):
-            headers["ce_truncated"] = "true"
-        assert exchange.route is not None
+        parts: list[combined.Part | None] = [None, None]
+        for i, message in enumerate((request, response)):
+            if message.done:
+                told: dict[str, str] = {}
+                body = self._part(told, exchange, message, ("request", "response")[i])
+                parts[i] = (told, body)
+                if headers.get("ce_redacted") != WITHHELD:
+                    headers |= {name: told[name] for name in ("ce_truncated", "ce_redacted") if name in told}
+        body = combined.join(*parts)
         self._counters[_EVENTS["exchange"]] += 1
-        self._put(Record(exchange.route.key, headers, combined.join(*parts), ended))
-
-    def _part(self, message: Message) -> combined.Part:
-        told: dict[str, str] = {}
-        self._describe(told, message)
-        return told, message.body.take()
+        if self._claims is not None:
+            body = self._claims.check(headers, body)
+        self._put(Record(exchange.route.key, headers, body, ended))  # type: ignore[union-attr]  # begin() gave it one
 
     def _headers(self, exchange: Exchange, side: Side, ended: float) -> dict[str, str]:
-        assert exchange.route is not None
         headers = {
-            **exchange.route.headers[side],
-            "ce_id": self._identity(),
+            **exchange.route.headers[side],  # type: ignore[union-attr]  # begin() gave it one
+            "ce_id": self.identity(),
             "ce_time": self._time(ended),
             "ce_requestid": exchange.request_id,
             "ce_method": exchange.method,
@@ -176,15 +166,29 @@ class Recorder:
                 headers["ce_" + name] = attribute(asked[name])
         return headers
 
+    def _part(self, headers: dict[str, str], exchange: Exchange, message: Message, side: Side) -> bytes:
+        """The message's body, ready to be sent; ``headers`` gain what there is to say of it."""
+        assert exchange.route is not None
+        secrets = exchange.route.secrets
+        if secrets is not None and side == "response" and self._redactor is not None:
+            self._redactor.redact_headers(secrets[side].headers, message.headers)
+        self._describe(headers, message)
+        body = message.body.take()
+        if self._bodies is None:
+            return body
+        return self._bodies.ready(headers, body, secrets[side].bodies if secrets is not None else None)
+
     def _describe(self, headers: dict[str, str], message: Message) -> None:
-        """What the message's own headers say of its body, and whether it is whole."""
+        """What the message's own headers say, and whether its body is whole."""
         own = message.headers
         if "content-type" in own:
             headers["content-type"] = own["content-type"]
         if "content-encoding" in own:
             headers["ce_contentencoding"] = own["content-encoding"]
-        if _LENGTH in own:
-            headers[_LENGTH] = own[_LENGTH]
+        if LENGTH in own:
+            headers[LENGTH] = own[LENGTH]
+        if self._told and (told := {name: [attribute(own[name])] for name in self._told if name in own}):
+            headers["ce_metadata"] = orjson.dumps(told).decode()
         if message.body.cut:
             headers["ce_truncated"] = "true"
             self._counters[sample("truncated_total", reason=message.body.cut)] += 1
@@ -193,10 +197,6 @@ class Recorder:
         headers["ce_status"] = str(exchange.status)
         headers["ce_latencyms"] = f"{max(exchange.response.ended - exchange.request.started, 0.0) * 1000:.3f}"
 
-    def _identity(self) -> str:
-        """Unique: 64 random bits a process, and a number."""
-        return f"{self._run}-{next(self._next):x}"
-
     def _time(self, moment: float) -> str:
         """RFC 3339 in UTC, with microseconds; the second is written once."""
         second = int(moment)
@@ -204,3 +204,9 @@ class Recorder:
             written = datetime.fromtimestamp(second, timezone.utc).isoformat()
             self._second, self._written = second, written[: -len("+00:00")]
         return f"{self._written}.{int((moment - second) * 1e6):06d}Z"
+
+
+def _is_stream(exchange: Exchange) -> bool:
+    """Whether a response has begun that is one."""
+    media_type = exchange.response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return exchange.status >= 200 and media_type in STREAMS

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from monitor.capture.plan import Shipping
+from monitor.capture.redaction import BodyRules, Redactor
 from monitor.capture.sampling import attributes, rate_of
 from monitor.codecs.combined import COMBINED_TYPE, CONTENT_TYPE
 from monitor.events import model_from_path
@@ -28,24 +29,34 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Route(NamedTuple):
-    """``headers`` and ``rates`` by side; ``rates`` is ``None`` where everything is captured."""
+    """What holds by side. ``rates`` is ``None`` where everything is captured, ``secrets`` where nothing is redacted."""
 
     model: str
     key: str
     headers: Mapping[Side, dict[str, str]]
     rates: Mapping[Side, float] | None
+    secrets: Mapping[Side, Secrets] | None
 
 
-class Routes:
-    """The routes of paths.
+class Secrets(NamedTuple):
+    """What is redacted of a side: its headers, as names and actions, and its bodies."""
+
+    headers: tuple[tuple[str, str], ...]
+    bodies: BodyRules | None
+
+
+class Routes(dict[str, Route]):
+    """The routes of paths, made when they are asked for.
 
     Parameters
     ----------
     plan : names, types, rates.
+    redactor : ``None`` if nothing is redacted.
     """
 
-    def __init__(self, plan: Shipping) -> None:
-        self._plan = plan
+    def __init__(self, plan: Shipping, redactor: Redactor | None) -> None:
+        super().__init__()
+        self._plan, self._redactor = plan, redactor
         request, response = TYPES[plan.types]
         self._types: Mapping[Side, str] = {
             "request": request,
@@ -53,15 +64,12 @@ class Routes:
             "feedback": FEEDBACK,
             "exchange": COMBINED_TYPE,
         }
-        self._known: dict[str, Route] = {}
 
-    def __getitem__(self, path: str) -> Route:
-        found = self._known.get(path)
-        if found is None:
-            found = self._make(path)
-            if len(self._known) < 4096:  # paths are the clients' to choose
-                self._known[path] = found
-        return found
+    def __missing__(self, path: str) -> Route:
+        made = self._make(path)
+        if len(self) < 4096:  # paths are the clients' to choose
+            self[path] = made
+        return made
 
     def _make(self, path: str) -> Route:
         plan = self._plan
@@ -81,7 +89,13 @@ class Routes:
         rates = {side: rate_of(plan.sample, plan.sample_rules, model, side) for side in SIDES}
         headers = {side: {**shared, "ce_type": self._types[side], **attributes(rates[side])} for side in SIDES}
         headers["exchange"]["content-type"] = CONTENT_TYPE
-        return Route(model, key, headers, None if min(rates.values()) >= 1.0 else rates)
+        return Route(model, key, headers, None if min(rates.values()) >= 1.0 else rates, self._secrets(model))
+
+    def _secrets(self, model: str) -> Mapping[Side, Secrets] | None:
+        redactor = self._redactor
+        if redactor is None:
+            return None
+        return {side: Secrets(redactor.headers(model, side), redactor.bodies(model, side)) for side in SIDES}
 
 
 def attribute(text: str) -> str:

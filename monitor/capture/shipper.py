@@ -20,9 +20,11 @@ from typing import cast
 
 import uvloop
 
+from monitor.capture.claims import Claims
 from monitor.capture.conversation import Conversation
 from monitor.capture.destination import open_publisher
 from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HEADER, REPORT, FrameReader
+from monitor.capture.keys import read_key
 from monitor.capture.metrics import Counters
 from monitor.capture.outbox import Outbox
 from monitor.capture.plan import Shipping, read_plan
@@ -131,7 +133,18 @@ def _open_spool(plan: Shipping) -> Spool | None:
         return None
 
 
-async def _ship(plan: Shipping, tap: socket.socket) -> None:
+def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
+    if not plan.payloads:
+        return None
+    from monitor.transport.payloads import PayloadStore
+
+    def opener() -> PayloadStore:
+        return PayloadStore(Path(plan.payloads), plan.payloads_limit, plan.payloads_keep)
+
+    return Claims(opener, plan.payloads_above, counters, time.monotonic)
+
+
+async def _ship(plan: Shipping, tap: socket.socket, key: bytes) -> None:
     loop = asyncio.get_running_loop()
     counters: Counters = Counter()
     publisher = open_publisher(plan)
@@ -143,7 +156,9 @@ async def _ship(plan: Shipping, tap: socket.socket) -> None:
             intake.settled(records)
 
     outbox = Outbox(publisher, spool, counters, settled=settled)
-    recorder = Recorder(plan, outbox.put, counters, lambda: time.time() - time.monotonic())
+    recorder = Recorder(
+        plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, _open_claims(plan, counters)
+    )
     intake = Intake(recorder, outbox, counters)
     transport, _ = await loop.connect_accepted_socket(lambda: intake, tap)
     outbox.start()
@@ -169,5 +184,12 @@ def main(plan: int, tap: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
-    uvloop.run(_ship(read_plan(plan).shipping, socket.socket(fileno=tap)))
+    shipping = read_plan(plan).shipping
+    try:
+        hashes = any(rule.action == "hash" for rule in shipping.redact)
+        key = read_key(shipping.redact_key_file, shipping.redact_key_env) if hashes else b""
+    except ValueError as error:  # it was there when the sidecar started; nothing is sent without it
+        _logger.error("%s", error)
+        return os.EX_CONFIG
+    uvloop.run(_ship(shipping, socket.socket(fileno=tap), key))
     return 0

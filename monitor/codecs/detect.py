@@ -22,7 +22,8 @@ REASONS = frozenset(
     {
         "bad_shape", "empty_body", "inflate_limit", "invalid_base64", "invalid_encoding", "invalid_json",
         "not_numeric", "ragged", "too_large", "truncated", "unknown_datatype", "unknown_encoding",
-        "unknown_protocol", "unknown_tensor", "wrong_columns",
+        "unknown_protocol", "unknown_tensor", "withheld",
+        "wrong_columns",
     }
 )  # fmt: skip
 """Every reason for which a payload is refused."""
@@ -38,6 +39,8 @@ def decode(event: PayloadEvent, protocol: str = "auto", max_bytes: int = MAX_BYT
     InvalidEvent : with one of :data:`REASONS`.
     """
     body = event.data
+    if event.headers.get("ce_redacted") == "withheld":
+        raise InvalidEvent("withheld", "the sidecar could not read the body to redact it, and left it out")
     if event.headers.get("ce_truncated") == "true":
         raise InvalidEvent("truncated", f"the sidecar cut the body at {len(body)} bytes (capture.max_body)")
     if len(body) > max_bytes:

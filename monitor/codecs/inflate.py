@@ -1,15 +1,20 @@
-"""Compressed bodies, inflated up to a limit: a few kilobytes can hold gigabytes."""
+"""Compressed bodies, inflated up to a limit: a few kilobytes can hold gigabytes.
+
+Source: RFC 9110, section 8.4.1 (gzip, deflate); RFC 7932 (br); RFC 8878 and RFC 9659 (zstd, windows of 8 MiB at most).
+"""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Mapping
 
 from monitor.events import InvalidEvent
 
 MAX_BYTES = 16 * 1024 * 1024
 """What a body may be after inflation, unless said otherwise."""
 
-_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_ZSTD_WINDOW = 8 * 1024 * 1024
+_PIECE = 1024 * 1024
 
 
 def inflate(body: bytes, encoding: str, max_bytes: int = MAX_BYTES) -> bytes:
@@ -24,24 +29,88 @@ def inflate(body: bytes, encoding: str, max_bytes: int = MAX_BYTES) -> bytes:
     b'{}'
     """
     for coding in reversed([part.strip().lower() for part in encoding.split(",")]):
-        if coding not in ("", "identity"):
-            body = _inflate(body, coding, max_bytes)
+        if coding in ("", "identity"):
+            continue
+        inflater = _INFLATERS.get(coding)
+        if inflater is None:
+            known = ", ".join(name for name in _INFLATERS if not name.startswith("x-"))
+            raise InvalidEvent("unknown_encoding", f"content encoding {coding[:40]!r} is none of {known}, identity")
+        body = inflater(body, max_bytes)
+        if len(body) > max_bytes:
+            raise InvalidEvent("inflate_limit", f"the {coding} body is larger than {max_bytes} bytes when inflated")
     return body
 
 
-def _inflate(body: bytes, coding: str, max_bytes: int) -> bytes:
-    bits = _WINDOW_BITS.get(coding)
-    if bits is None:
-        raise InvalidEvent("unknown_encoding", f"content encoding {coding!r} is none of gzip, deflate, identity")
-    if coding == "deflate" and body[:1] and (body[0] & 0x0F != 8 or int.from_bytes(body[:2], "big") % 31):
-        bits = -15  # many senders mean raw deflate, without the zlib header of RFC 9110
-    unpacker = zlib.decompressobj(bits)
+def _invalid(coding: str, error: Exception) -> InvalidEvent:
+    return InvalidEvent("invalid_encoding", f"the body is no valid {coding}: {error}")
+
+
+def _truncated(coding: str) -> InvalidEvent:
+    return InvalidEvent("truncated", f"the {coding} body ends too early")
+
+
+def _gzip(body: bytes, max_bytes: int) -> bytes:
+    return _zlib(body, max_bytes, "gzip", 31)
+
+
+def _deflate(body: bytes, max_bytes: int) -> bytes:
+    if body[:1] and (body[0] & 0x0F != 8 or int.from_bytes(body[:2], "big") % 31):
+        return _zlib(body, max_bytes, "deflate", -15)  # many senders mean raw deflate, without the header of RFC 9110
+    return _zlib(body, max_bytes, "deflate", 15)
+
+
+def _zlib(body: bytes, max_bytes: int, coding: str, window_bits: int) -> bytes:
+    unpacker = zlib.decompressobj(window_bits)
     try:
         plain = unpacker.decompress(body, max_bytes + 1)
     except zlib.error as error:
-        raise InvalidEvent("invalid_encoding", f"the body is no valid {coding}: {error}") from None
-    if len(plain) > max_bytes:
-        raise InvalidEvent("inflate_limit", f"the {coding} body is larger than {max_bytes} bytes when inflated")
-    if not unpacker.eof:
-        raise InvalidEvent("truncated", f"the {coding} body ends too early")
+        raise _invalid(coding, error) from None
+    if len(plain) <= max_bytes and not unpacker.eof:
+        raise _truncated(coding)
     return plain
+
+
+def _brotli(body: bytes, max_bytes: int) -> bytes:
+    import brotli
+
+    unpacker, plain = brotli.Decompressor(), bytearray()
+    try:
+        piece = unpacker.process(body, output_buffer_limit=_PIECE)
+        while piece and len(plain) <= max_bytes:
+            plain += piece
+            piece = unpacker.process(b"", output_buffer_limit=_PIECE)
+    except brotli.error as error:
+        raise _invalid("br", error) from None
+    if len(plain) <= max_bytes and not unpacker.is_finished():
+        raise _truncated("br")
+    return bytes(plain)
+
+
+def _zstd(body: bytes, max_bytes: int) -> bytes:
+    import zstandard
+
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    try:
+        plain = unpacker.stream_reader(body, read_across_frames=True).read(max_bytes + 1)
+        size = zstandard.get_frame_parameters(body).content_size if body else zstandard.CONTENTSIZE_UNKNOWN
+        if len(plain) in (size, max_bytes + 1):
+            return bytes(plain)
+        rest = (
+            body  # a reader does not tell where a frame that ends too early does: now the output is known to be small
+        )
+        while rest:
+            frame = unpacker.decompressobj()
+            frame.decompress(rest)
+            if not frame.eof:
+                raise _truncated("zstd")
+            rest = frame.unused_data
+    except zstandard.ZstdError as error:
+        raise _invalid("zstd", error) from None
+    if not body:
+        raise _truncated("zstd")
+    return bytes(plain)
+
+
+_INFLATERS: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _gzip, "x-gzip": _gzip, "deflate": _deflate, "zstd": _zstd, "br": _brotli,
+}  # fmt: skip

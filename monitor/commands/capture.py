@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from monitor.capture.plan import Address, Plan
-    from monitor.settings import CaptureSettings, Settings
+    from monitor.capture.rules import ModelColumns
+    from monitor.settings import CaptureSettings, ModelSettings, Settings
 
 HELP = "relay requests to a model server and copy them, with their responses, as CloudEvents"
 EXAMPLE = """examples:
@@ -20,7 +21,19 @@ EXAMPLE = """examples:
 DEFAULT_CONFIG = Path("offpath.yaml")
 
 _FLAGS = ("listen", "upstream", "admin", "mode", "types", "source", "namespace", "model", "endpoint")
-_MORE_FLAGS = ("url", "max_body", "queue", "spool", "spool_limit", "grace", "combined", "include", "exclude", "sample")
+_MORE_FLAGS = (
+    "url",
+    "max_body",
+    "queue",
+    "spool",
+    "spool_limit",
+    "grace",
+    "combined",
+    "include",
+    "exclude",
+    "sample",
+    "inflate",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--include", metavar="GLOB", action="append", help="paths to capture (default: inference)")
     parser.add_argument("--exclude", metavar="GLOB", action="append", help="paths to leave out, whatever is included")
     parser.add_argument("--sample", metavar="RATE", type=float, help="share of the requests to capture (default: 1)")
+    parser.add_argument("--inflate", action="store_true", default=None, help="send compressed bodies inflated")
+    parser.add_argument("--payloads", metavar="DIR", help="store bodies above 256 KiB here, and send where they are")
     parser.add_argument("--types", choices=("kserve", "seldon"), help="whose event types (default: kserve)")
     parser.add_argument("--model", metavar="NAME", help="model name for paths that hold none")
     parser.add_argument("--namespace", metavar="NAME", help="namespace attribute (default: default)")
@@ -53,10 +68,14 @@ def run(args: argparse.Namespace) -> int:
     """Read the settings, then become the relay: its memory must hold nothing of what reading them took."""
     import os
 
+    from monitor.capture.keys import read_key
     from monitor.capture.plan import write_plan
     from monitor.capture.supervisor import command
 
-    descriptor = write_plan(make_plan(_settings(args)))
+    plan = make_plan(_settings(args))
+    if any(rule.action == "hash" for rule in plan.shipping.redact):
+        read_key(plan.shipping.redact_key_file, plan.shipping.redact_key_env)  # to be told now; the shipper reads it
+    descriptor = write_plan(plan)
     line = command("relay", str(descriptor))
     os.execv(line[0], line)  # noqa: S606 - our own interpreter and file, no shell
 
@@ -69,7 +88,7 @@ def make_plan(settings: Settings) -> Plan:
     ValueError : an address is none; the message names the setting.
     """
     from monitor.capture.plan import Plan, Shipping
-    from monitor.capture.rules import SampleRule
+    from monitor.capture.rules import RedactRule, SampleRule
     from monitor.settings import parse_duration, parse_size
 
     capture, transport = settings.capture, settings.transport
@@ -85,6 +104,17 @@ def make_plan(settings: Settings) -> Plan:
         namespace=capture.namespace,
         model=capture.model,
         endpoint=capture.endpoint,
+        headers=capture.headers,
+        redact=tuple(RedactRule(*rule.target, rule.action, rule.model, rule.side or "") for rule in capture.redact),
+        redact_key_env=capture.redact_key_env,
+        redact_key_file=capture.redact_key_file or "",
+        columns=tuple(_columns(model) for model in settings.models),
+        inflate=capture.inflate,
+        inflate_limit=parse_size(capture.inflate_limit),
+        payloads=settings.payloads.directory or "",
+        payloads_above=parse_size(settings.payloads.above),
+        payloads_limit=parse_size(settings.payloads.limit),
+        payloads_keep=parse_duration(settings.payloads.keep),
         types=capture.types,
         max_body=parse_size(capture.max_body),
         held=max(2 * parse_size(capture.queue), parse_size(capture.max_body)),
@@ -99,6 +129,13 @@ def make_plan(settings: Settings) -> Plan:
     )
     listen, upstream, admin = (_address(capture, name) for name in ("listen", "upstream", "admin"))
     return Plan(listen, upstream, admin, shipping, parse_size(capture.queue), grace)
+
+
+def _columns(model: ModelSettings) -> ModelColumns:
+    from monitor.capture.rules import ModelColumns
+
+    features, outputs = (tuple(column.name for column in side) for side in (model.features, model.outputs))
+    return ModelColumns(model.match.model or model.name, features, outputs)
 
 
 def _address(capture: CaptureSettings, name: str) -> Address:
@@ -136,6 +173,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     except ValidationError as error:
         raise ValueError("; ".join(_mistake(e) for e in error.errors())) from None
     update: dict[str, Any] = {"capture": capture}
+    if args.payloads:
+        update["payloads"] = settings.payloads.model_copy(update={"directory": args.payloads})
     if args.log:
         update["transport"] = settings.transport.model_copy(update={"path": args.log})
     return settings.model_copy(update=update)

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from monitor.configuration.detectorcheck import check_detector
 from monitor.configuration.document import Path
-from monitor.configuration.mistakes import nearest
-
-
-class Found(NamedTuple):
-    """A mistake without its place in the text."""
-
-    path: Path
-    value: Any
-    expected: str
-    nearest: str = ""
+from monitor.configuration.mistakes import Found, nearest
+from monitor.configuration.redactcheck import check_redaction
 
 
 def cross_check(values: Mapping[str, Any]) -> Iterator[Found]:
@@ -40,6 +32,7 @@ def cross_check(values: Mapping[str, Any]) -> Iterator[Found]:
             yield Found((*at, "detector", *place), value, expected, word)
     yield from _sinks(values)
     yield from _addresses(values)
+    yield from check_redaction(values)
 
 
 _UNKNOWN: Mapping[str, Any] = {}

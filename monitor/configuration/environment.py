@@ -24,7 +24,7 @@ from monitor.settings import Settings
 
 PREFIX = "OFFPATH_"
 
-NOT_SETTINGS = frozenset({"OFFPATH_DATA", "OFFPATH_DEBUG", "OFFPATH_INGEST_TOKEN"})
+NOT_SETTINGS = frozenset({"OFFPATH_DATA", "OFFPATH_DEBUG", "OFFPATH_INGEST_TOKEN", "OFFPATH_REDACT_KEY"})
 """Variables that mean something else, and so does everything that begins with ``OFFPATH_TEST_``."""
 
 

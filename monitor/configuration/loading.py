@@ -95,7 +95,7 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
         if isinstance(text, str) and text not in ("", "-"):
             section[key] = str(base / text)
 
-    for section, key in _PATHS:
+    for section, key in (*_PATHS, ("payloads", "directory"), ("capture", "redact_key_file")):
         resolve(values.get(section), key)
     for sink in _items(values.get("sinks")):
         resolve(sink, "path")

@@ -32,6 +32,15 @@ class Mistake(NamedTuple):
         return f"{place}: {self.path or 'the file'}: {self.expected}{shown}{hint}"
 
 
+class Found(NamedTuple):
+    """A mistake without its place in the text: the steps to the value, the value, what was expected."""
+
+    path: tuple[str | int, ...]
+    value: Any
+    expected: str
+    nearest: str = ""
+
+
 class ConfigurationError(ValueError):
     """The configuration cannot be used; ``mistakes`` holds all that is wrong with it."""
 

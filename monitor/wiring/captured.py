@@ -16,7 +16,7 @@ from monitor.settings import ModelSettings, MonitorSettings, Settings
 from monitor.transport.log import EmbeddedLog
 from monitor.windows import CountWindow
 from monitor.wiring.monitors import selected_features
-from monitor.wiring.routes import route
+from monitor.wiring.routes import fetcher, route
 
 
 def captured_rows(settings: Settings, model: ModelSettings, monitor: MonitorSettings, path: Path) -> tables.Table:
@@ -32,7 +32,8 @@ def captured_rows(settings: Settings, model: ModelSettings, monitor: MonitorSett
         monitor.name, model.namespace, model.name, collector, selected_features(model, monitor),
         lambda state: CountWindow(32, None, state), "",
     )  # fmt: skip
-    pipeline = Pipeline([route(model, [monitor], {monitor.name: spec})], decode, settings.worker.lookback)
+    routes = [route(model, [monitor], {monitor.name: spec})]
+    pipeline = Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
     for block in log.scan(settings.transport.topic):
         if block.deliveries[0].offset == log.start_offset(block.partition):
             pipeline.assign(block.partition, None)

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from monitor.codecs.detect import decode
+from monitor.codecs.inflate import MAX_BYTES
+from monitor.events import InvalidEvent, PayloadEvent
 from monitor.findings import MonitorSpec
 from monitor.pipeline import Pipeline
 from monitor.routing import Feed, ModelRoute
 from monitor.settings import ModelSettings, MonitorSettings, Settings
+from monitor.transport.payloads import read_payload
 from monitor.wiring.monitors import selection
 
 
 def build_pipeline(settings: Settings, specs: Sequence[MonitorSpec]) -> Pipeline:
     """The pipeline over all models; monitors that select the same rows share one feed."""
     routes = [route(model, settings.monitors, {spec.name: spec for spec in specs}) for model in settings.models]
-    return Pipeline(routes, decode, settings.worker.lookback)
+    return Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
+
+
+def fetcher(settings: Settings) -> Callable[[PayloadEvent], PayloadEvent]:
+    """Reads the bodies of events that say where theirs is, from the configured directory."""
+    directory = settings.payloads.directory
+
+    def fetch(event: PayloadEvent) -> PayloadEvent:
+        reference = event.headers["ce_dataref"]
+        if directory is None:
+            raise InvalidEvent("payload_missing", f"the body is at {reference[:100]}; configure payloads.directory")
+        return event._replace(data=read_payload(Path(directory), reference, MAX_BYTES))
+
+    return fetch
 
 
 def route(model: ModelSettings, monitors: Sequence[MonitorSettings], specs: Mapping[str, MonitorSpec]) -> ModelRoute:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from monitor.capture.conversation import Conversation
-from monitor.capture.exchange import Exchange
+from monitor.capture.exchange import Exchange, Message
 from monitor.capture.frames import CLIENT, NOBODY, UPSTREAM
 from monitor.capture.metrics import METRICS, Counters
 from monitor.capture.plan import Shipping
@@ -33,12 +33,13 @@ class Accountant(Recorder):
         super().__init__(plan, self._take, self.counters, lambda: 1_700_000_000.0)
         self.begun: dict[int, Exchange] = {}
         self.told: dict[int, set[str]] = {}
+        self.full: set[int] = set()
         self.failed: list[BaseException] = []
 
     def __getattribute__(self, name: str) -> Any:
         """What fails in a callback is kept: the parser makes "malformed" of it."""
         found = super().__getattribute__(name)
-        return self._kept(found) if name in ("begin", "request", "response", "discard") else found
+        return self._kept(found) if name in ("begin", "request", "response", "capped", "discard") else found
 
     def _kept(self, call: Callable[..., None]) -> Callable[..., None]:
         def kept(*arguments: Any) -> None:
@@ -60,24 +61,29 @@ class Accountant(Recorder):
         super().begin(exchange)
 
     def request(self, exchange: Exchange) -> None:
-        self._once(exchange, "request")
+        self._once(exchange, "request", again=id(exchange.request) in self.full)
         assert exchange.request.done
         super().request(exchange)
 
     def response(self, exchange: Exchange) -> None:
-        self._once(exchange, "response")
+        self._once(exchange, "response", again=id(exchange.response) in self.full)
         assert exchange.response.done
         super().response(exchange)
+
+    def capped(self, exchange: Exchange, message: Message) -> None:
+        assert id(message) not in self.full, "full twice"
+        self.full.add(id(message))
+        super().capped(exchange, message)
 
     def discard(self, exchange: Exchange, reason: str) -> None:
         if id(exchange) in self.begun:
             self._once(exchange, "discard")
         super().discard(exchange, reason)
 
-    def _once(self, exchange: Exchange, what: str) -> None:
+    def _once(self, exchange: Exchange, what: str, *, again: bool = False) -> None:
         assert exchange is self.begun[id(exchange)], "told of an exchange that never began"
         told = self.told[id(exchange)]
-        assert what not in told, f"{what} twice"
+        assert again or what not in told, f"{what} twice"
         told.add(what)
 
     def audit(self) -> None:

@@ -16,7 +16,7 @@ from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.metrics import METRICS, Counters, sample
 from monitor.capture.plan import Address, Plan, Shipping
 from monitor.capture.record import Recorder
-from monitor.capture.rules import SampleRule
+from monitor.capture.rules import RedactRule, SampleRule
 from monitor.capture.sampling import place
 from monitor.capture.selection import selector
 from monitor.codecs.combined import split
@@ -281,3 +281,87 @@ def test_the_plan_travels() -> None:
     rules = (SampleRule("m", "response", 0.5),)
     plan = Plan(here, here, here, Shipping("s", include=("/a", "*"), exclude=("/b",), sample=0.1, sample_rules=rules))
     assert Plan.from_json(plan.to_json()) == plan
+
+
+class TestStreams:
+    SSE = "Content-Type: text/event-stream; charset=utf-8\r\n"
+
+    def begin(self, head: str, **plan: Any) -> Capturing:
+        capturing = Capturing(**plan)
+        capturing.request()
+        capturing.conversation.data(UPSTREAM, f"HTTP/1.1 200 OK\r\n{head}\r\n".encode(), 0.5)
+        return capturing
+
+    def chunk(self, capturing: Capturing, data: bytes, now: float = 1.0) -> None:
+        capturing.conversation.data(UPSTREAM, b"%x\r\n%b\r\n" % (len(data), data), now)
+
+    @pytest.mark.parametrize("head", ["Transfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\n" + SSE])
+    def test_one_without_end_holds_its_cap_and_becomes_an_event_there(self, head: str) -> None:
+        capturing = self.begin(head, max_body=100, held=150)
+        for i in range(50):
+            self.chunk(capturing, b"data: %04d\n\n" % i, 1.0 + i)
+        assert [side(r) for r in capturing.records] == ["request", "response"]
+        event = capturing.records[1]
+        assert (len(event.value or b""), event.headers["ce_truncated"]) == (100, "true")
+        assert event.headers["ce_latencyms"] == "8750.000", "up to the cap"
+        assert capturing.recorder.memory.take(150), "nothing is held any more"
+        assert capturing.conversation.open_messages == 0
+        capturing.conversation.data(UPSTREAM, b"0\r\n\r\n", 99.0)
+        capturing.conversation.close()
+        assert len(capturing.records) == 2
+        assert capturing.counters[sample("truncated_total", reason="max_body")] == 1
+        assert sum(n for name, n in capturing.counters.items() if "discarded" in name) == 0
+
+    def test_one_that_the_client_leaves(self) -> None:
+        capturing = self.begin("Transfer-Encoding: chunked\r\n" + self.SSE)
+        self.chunk(capturing, b"data: 1\n\n", 2.25)
+        assert capturing.conversation.open_messages == 1
+        capturing.conversation.close()
+        event = capturing.records[1]
+        assert (event.value, event.headers["ce_truncated"]) == (b"data: 1\n\n", "true")
+        assert event.headers["ce_latencyms"] == "2000.000"
+        assert capturing.counters[sample("truncated_total", reason="incomplete")] == 1
+        assert capturing.counters[sample("discarded_messages_total", reason="incomplete")] == 0
+
+    def test_half_of_another_answer_is_none(self) -> None:
+        capturing = self.begin("Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n")
+        self.chunk(capturing, b"[1,")
+        capturing.conversation.close()
+        assert [side(r) for r in capturing.records] == ["request"]
+        assert capturing.counters[sample("discarded_messages_total", reason="incomplete")] == 1
+
+    def test_a_body_of_known_length_is_an_event_at_its_end(self) -> None:
+        capturing = self.begin("Content-Length: 6\r\n", max_body=3)
+        capturing.conversation.data(UPSTREAM, b"12345", 1.0)
+        assert len(capturing.records) == 1
+        capturing.conversation.data(UPSTREAM, b"6", 2.25)
+        assert capturing.records[1].headers["ce_latencyms"] == "2000.000"
+
+    def test_a_request_without_end(self) -> None:
+        capturing = Capturing(max_body=3, combined=True)
+        start = f"POST {PREDICT} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        capturing.conversation.data(CLIENT, start + b"5\r\n12345\r\n", 0.25)
+        assert (capturing.records, capturing.conversation.open_messages) == ([], 1)
+        capturing.response()
+        (record,) = capturing.records
+        capturing.conversation.data(CLIENT, b"0\r\n\r\n", 0.75)
+        capturing.conversation.close()
+        assert capturing.records == [record]
+        assert orjson.loads(record.value or b"")["request"] == {"truncated": "true", "data": 123}
+
+    def test_combined(self) -> None:
+        capturing = self.begin("Transfer-Encoding: chunked\r\n" + self.SSE, combined=True)
+        self.chunk(capturing, b"data: 1\n\n")
+        capturing.conversation.close("shutdown")
+        (record,) = capturing.records
+        response = orjson.loads(record.value or b"")["response"]
+        assert base64.b64decode(response["data_base64"]) == b"data: 1\n\n"
+        assert response["truncated"] == "true"
+
+    def test_a_redacted_stream_that_is_cut_is_withheld(self) -> None:
+        rule = RedactRule("pointer", "/a", "mask")
+        capturing = self.begin("Transfer-Encoding: chunked\r\n" + self.SSE, redact=(rule,))
+        self.chunk(capturing, b"data: secret\n\n")
+        capturing.conversation.close()
+        assert capturing.records[1].value == b""
+        assert capturing.records[1].headers["ce_redacted"] == "withheld"

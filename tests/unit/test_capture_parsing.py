@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.capture.conversation import LOST, OPAQUE, TALKING, Conversation
-from monitor.capture.exchange import Exchange, Memory
+from monitor.capture.exchange import WANTED, Exchange, Memory, Message
 from monitor.capture.frames import CLIENT, NOBODY, UPSTREAM
 from monitor.capture.metrics import METRICS, Counters, sample
 
@@ -21,7 +21,7 @@ class Heard:
     """A recorder that captures everything."""
 
     def __init__(self, max_body: int = 10_000, memory: int = 1_000_000) -> None:
-        self.memory, self.max_body = Memory(memory), max_body
+        self.memory, self.max_body, self.wanted = Memory(memory), max_body, WANTED
         self.told: list[tuple[Any, ...]] = []
 
     def begin(self, exchange: Exchange) -> None:
@@ -37,6 +37,8 @@ class Heard:
         self.told.append(
             ("response", exchange.path, exchange.status, message.headers, message.body.cut, message.body.take())
         )
+
+    def capped(self, exchange: Exchange, message: Message) -> None: ...
 
     def discard(self, exchange: Exchange, reason: str) -> None:
         self.told.append(("discard", exchange.path, reason))

@@ -9,8 +9,10 @@ import struct
 import zlib
 from typing import Any
 
+import brotli
 import numpy as np
 import pytest
+import zstandard
 
 from monitor.codecs.detect import decode
 from monitor.codecs.inflate import inflate
@@ -240,11 +242,21 @@ RAW = b'{"instances": [[1, 2]]}'
         ("deflate", zlib.compress(RAW)),
         ("deflate", zlib.compress(RAW, wbits=-15)),
         ("identity", RAW),
+        ("br", brotli.compress(RAW)),
+        ("zstd", zstandard.compress(RAW)),
+        ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(RAW)),
+        ("zstd", zstandard.compress(RAW[:9]) + zstandard.compress(RAW[9:])),
         ("deflate, gzip", gzip.compress(zlib.compress(RAW))),
+        ("zstd, br", brotli.compress(zstandard.compress(RAW))),
     ],
 )
 def test_encodings(encoding: str, body: bytes) -> None:
     assert lists(body, V1, ce_contentencoding=encoding) == {"instances": [[1, 2]]}
+
+
+# a window of 128 MiB, which a receiver would have to hold: RFC 9659 allows 8 MiB
+_WIDE = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27)).compressobj()
+WIDE = _WIDE.compress(RAW) + _WIDE.flush()
 
 
 @pytest.mark.parametrize(
@@ -252,7 +264,20 @@ def test_encodings(encoding: str, body: bytes) -> None:
     [
         ("gzip", RAW, "invalid_encoding"),
         ("gzip", gzip.compress(RAW)[:-9], "truncated"),
-        ("br", RAW, "unknown_encoding"),
+        ("rot13", RAW, "unknown_encoding"),
+        ("br", RAW, "invalid_encoding"),
+        ("br", brotli.compress(RAW)[:-3], "truncated"),
+        ("br", brotli.compress(RAW) + b"more", "invalid_encoding"),
+        ("br", brotli.compress(bytes(2_000_000)), "inflate_limit"),
+        ("br", b"", "truncated"),
+        ("zstd", RAW, "invalid_encoding"),
+        ("zstd", zstandard.compress(RAW)[:-3], "truncated"),
+        ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(RAW)[:-3], "truncated"),
+        ("zstd", zstandard.compress(RAW) + b"more", "invalid_encoding"),
+        ("zstd", zstandard.compress(bytes(2_000_000)), "inflate_limit"),
+        ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(bytes(2_000_000)), "inflate_limit"),
+        ("zstd", WIDE, "invalid_encoding"),
+        ("zstd", b"", "truncated"),
         ("gzip", gzip.compress(bytes(2_000_000)), "inflate_limit"),
         ("gzip, gzip", gzip.compress(gzip.compress(bytes(2_000_000))), "inflate_limit"),
     ],

@@ -278,3 +278,46 @@ def test_the_documented_example_is_right(folder: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
     (folder / "answers.csv").write_text("p\n0.1\n")
     assert check(folder, example) == []
+
+
+def test_the_examples_of_the_sidecars_page_are_right(folder: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (DOCS.parent / "capture.md").read_text(), flags=re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        assert check(folder, example) == [], example
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "said", "nearest"),
+    [
+        (
+            "{column: sxe, action: mask}",
+            "capture.redact[0].column",
+            "is no column of a model that the rule is for",
+            "sex",
+        ),
+        ("{column: sex, action: mak}", "capture.redact[0].action", "expected one of drop, mask, hash", "mask"),
+        ("{column: sex}", "capture.redact[0].action", "is required and missing", ""),
+        ("{action: drop}", "capture.redact[0]", "exactly one of header, pointer, tensor, column (given: none)", ""),
+        ("{column: sex, tensor: x, action: drop}", "capture.redact[0]", "(given: tensor, column)", ""),
+        ("{pointer: a, action: drop}", "capture.redact[0]", "a JSON pointer begins with /", ""),
+        ("{tensor: '', action: drop}", "capture.redact[0]", "tensor is empty", ""),
+    ],
+)
+def test_mistakes_in_redaction(folder: Path, rule: str, path: str, said: str, nearest: str) -> None:
+    found = check(folder, f"{GOOD}capture:\n  redact:\n    - {rule}\n")
+    assert [(m.path, said in m.expected, m.nearest) for m in found] == [(path, True, nearest)], found
+
+
+def test_redaction_of_other_models_and_unconfigured_columns(folder: Path) -> None:
+    for rule in ("{column: x, action: mask, model: other}", "{column: sex, action: mask}", "{column: p, action: drop}"):
+        assert check(folder, f"{GOOD}capture: {{redact: [{rule}]}}\n") == []
+
+
+def test_headers_with_credentials_need_a_rule(folder: Path) -> None:
+    (mistake,) = check(folder, GOOD + "capture: {headers: [x-user, Authorization]}\n")
+    assert "authorization holds credentials" in mistake.expected
+    ruled = "capture: {headers: [authorization], redact: [{header: Authorization, action: hash}]}\n"
+    assert check(folder, GOOD + ruled) == []
+    (mistake,) = check(folder, GOOD + "capture: {headers: ['x user']}\n")
+    assert "the name of an HTTP header" in mistake.expected

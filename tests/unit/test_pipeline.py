@@ -58,6 +58,14 @@ def decode(event: PayloadEvent, protocol: str) -> Tensors:
         raise InvalidEvent("invalid_json", "no JSON") from None
 
 
+def fetch(event: PayloadEvent) -> PayloadEvent:
+    stored = {"here": b"[[1, 1]]", "both": b'{"request": {"data": [[1, 1]]}, "response": {"data": [[2, 2]]}}'}
+    try:
+        return event._replace(data=stored[event.headers["ce_dataref"]])
+    except KeyError:
+        raise InvalidEvent("payload_missing", "it is not there") from None
+
+
 def spec(name: str, detector: Any, window: str = "count", **more: Any) -> MonitorSpec:
     def make(state: Mapping[str, Any] | None) -> Any:
         return TimeWindow(10.0, 2.0, state=state) if window == "time" else CountWindow(5, state=state)
@@ -73,7 +81,7 @@ def pipeline(lookback: int = 50, **more: Any) -> Pipeline:
         Feed(None, columns, (spec("answers", MeanShift()),)),
         Feed(columns, columns, (spec("both", MeanShift()),)),
     )
-    return Pipeline([ModelRoute("m", "default", {"model": "m*"}, "auto", feeds)], decode, lookback)
+    return Pipeline([ModelRoute("m", "default", {"model": "m*"}, "auto", feeds)], decode, lookback, fetch)
 
 
 def delivery(offset: int, rows: Sequence[Any], *, kind: str = REQUEST, **headers: str) -> Delivery:
@@ -285,3 +293,21 @@ class TestCombinedEvents:
         assert outcome.tally.rows["drift"] == 2
         assert outcome.tally.rows["answers"] == outcome.tally.rows["both"] == 1
         assert [letter.reason for letter in outcome.dead_letters] == ["invalid_json"]
+
+    def test_bodies_elsewhere_are_fetched(self) -> None:
+        at_hand = [
+            delivery(0, [[1, 1]]),
+            delivery(1, [], dataref="here"),
+            delivery(2, [], kind=self.KIND, dataref="both"),
+        ]
+        away = [
+            Delivery(d.partition, d.offset, d.record._replace(value=b"")) if "ce_dataref" in d.record.headers else d
+            for d in [*at_hand, delivery(3, [], dataref="nowhere"), delivery(4, [], kind=self.KIND, dataref="nowhere")]
+        ]
+        outcome = fresh().process("t/0", away)
+        assert outcome.tally.rows["drift"] == 3
+        assert outcome.tally.rows["both"] == 1
+        assert [(letter.reason, letter.delivery.offset) for letter in outcome.dead_letters] == [
+            ("payload_missing", 3),
+            ("payload_missing", 4),
+        ]
