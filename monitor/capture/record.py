@@ -161,9 +161,10 @@ class Recorder(Chooser):
             "ce_method": exchange.method,
         }
         asked = exchange.request.headers
-        for name in ("traceparent", "tracestate"):
-            if name in asked:
-                headers["ce_" + name] = attribute(asked[name])
+        if "traceparent" in asked:
+            headers["ce_traceparent"] = attribute(asked["traceparent"])
+            if "tracestate" in asked:  # W3C: of no meaning alone
+                headers["ce_tracestate"] = attribute(asked["tracestate"])
         return headers
 
     def _part(self, headers: dict[str, str], exchange: Exchange, message: Message, side: Side) -> bytes:
@@ -195,7 +196,8 @@ class Recorder(Chooser):
 
     def _answered(self, headers: dict[str, str], exchange: Exchange) -> None:
         headers["ce_status"] = str(exchange.status)
-        headers["ce_latencyms"] = f"{max(exchange.response.ended - exchange.request.started, 0.0) * 1000:.3f}"
+        seconds = exchange.response.ended - exchange.request.started
+        headers["ce_latencyms"] = f"{seconds * 1000:.3f}" if seconds > 0.0 else "0.000"
 
     def _time(self, moment: float) -> str:
         """RFC 3339 in UTC, with microseconds; the second is written once."""
