@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONSTRAINTS = constraints.txt
-FUZZ_TARGETS = http1
+FUZZ_TARGETS = http1 inflate redaction
 
 .PHONY: help setup demo fmt lint test test-all bench fuzz notebooks check clean
 

@@ -37,7 +37,7 @@ class Masker:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._hmac = hmac.new(key, digestmod="sha256")
 
     def replaced(self, action: str, value: Any, datatype: str = "") -> Any:
         """The value with every leaf masked or hashed; ``datatype`` is that of its tensor, if it has one."""
@@ -55,7 +55,7 @@ class Masker:
 
     def text(self, action: str, value: str) -> str:
         """A text masked or hashed."""
-        return MASK if action == "mask" else self._digest(value).hex()[:DIGITS]
+        return MASK if action == "mask" else self._digest(value)[: DIGITS // 2].hex()
 
     def number(self, value: float, bits: int) -> int:
         """A number hashed: by its value, whether it is written 5 or 5.0."""
@@ -75,4 +75,10 @@ class Masker:
             container[key] = None
 
     def _digest(self, text: str) -> bytes:
-        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")
+        try:
+            encoded = text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, as JSON's escapes can write it
+            encoded = text.encode("utf-8", "surrogatepass")
+        keyed = self._hmac.copy()  # the key is worked in once
+        keyed.update(encoded)
+        return keyed.digest()

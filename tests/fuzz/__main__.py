@@ -7,7 +7,7 @@ from pathlib import Path
 
 import atheris
 
-TARGETS = ("http1",)
+TARGETS = ("http1", "inflate", "redaction")
 
 
 def main(target: str, seconds: str, *more: str) -> None:

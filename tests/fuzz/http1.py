@@ -1,7 +1,8 @@
 """What every sequence of bytes, gaps and ends must leave true of a conversation and of what is recorded of it.
 
 An input is a script. ``C`` and ``U``, each with a length of two bytes, are chunks of the client and of the upstream;
-``G`` with a byte is a gap, ``E`` with a byte the end of a side; any other byte is passed over.
+``G`` with a byte is a gap, ``E`` with a byte the end of a side; any other byte is passed over. ``P`` with a byte at the
+very beginning chooses what is captured: see :func:`plan`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from monitor.capture.frames import CLIENT, NOBODY, UPSTREAM
 from monitor.capture.metrics import METRICS, Counters
 from monitor.capture.plan import Shipping
 from monitor.capture.record import Recorder
+from monitor.capture.rules import RedactRule
 
 CAP, HELD = 300, 1000
 MAX_INPUT = 16 * 1024
@@ -26,10 +28,9 @@ _EVENTS = [name for name in _KNOWN if "_events_total" in name and "side=" in nam
 class Accountant(Recorder):
     """A recorder that holds its caller to the protocol: every part of an exchange is told once, or discarded."""
 
-    def __init__(self) -> None:
-        self.records = self.bytes = 0
+    def __init__(self, plan: Shipping) -> None:
+        self.records = 0
         self.counters = Counters()
-        plan = Shipping("fuzz", model="m", max_body=CAP, held=HELD)
         super().__init__(plan, self._take, self.counters, lambda: 1_700_000_000.0)
         self.begun: dict[int, Exchange] = {}
         self.told: dict[int, set[str]] = {}
@@ -99,6 +100,25 @@ class Accountant(Recorder):
         assert self.memory.take(HELD), "bytes held after the end"
 
 
+def plan(choice: int) -> Shipping:
+    """The sidecar's options, one a bit."""
+    return Shipping(
+        "fuzz",
+        model="m",
+        max_body=CAP,
+        held=HELD,
+        combined=bool(choice & 1),
+        mode="all" if choice & 1 else ("all", "request", "response", "all")[choice >> 1 & 3],
+        include=("*",) if choice & 8 else ("inference",),
+        sample=0.5 if choice & 16 else 1.0,
+        inflate=bool(choice & 32),
+        redact=(RedactRule("pointer", "/*", "mask"), RedactRule("header", "x-request-id", "drop"))
+        if choice & 64
+        else (),
+        headers=("x-request-id", "host") if choice & 128 else (),
+    )
+
+
 def steps(data: bytes) -> Iterator[tuple[str, int, bytes]]:
     """The script of an input."""
     at = 0
@@ -120,7 +140,8 @@ def script(*parts: tuple[int, bytes]) -> bytes:
 
 def run(data: bytes) -> None:
     """One input. Raises whatever is wrong."""
-    accountant = Accountant()
+    chosen = data[1] if data[:1] == b"P" and len(data) > 1 else 0
+    accountant = Accountant(plan(chosen))
     conversation = Conversation(accountant, accountant.counters)
     now = 0.0
     for what, side, chunk in steps(data[:MAX_INPUT]):
