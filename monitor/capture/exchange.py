@@ -101,16 +101,17 @@ class Message:
 class Exchange:
     """A request and its response. ``kind`` is ``None`` when it is skipped.
 
+    ``model`` is named in the message itself, where the path names none (gRPC); it may become known after ``begin``.
     ``request_id``, ``route`` and ``held`` (a complete request that waits for its response to become one event with
     it) are the recorder's.
     """
 
-    __slots__ = ("held", "kind", "method", "path", "request", "request_id", "response", "route", "status")
+    __slots__ = ("held", "kind", "method", "model", "path", "request", "request_id", "response", "route", "status")
 
     def __init__(self, memory: Memory) -> None:
         self.request = Message(memory)
         self.response = Message(memory)
-        self.method = self.path = self.request_id = ""
+        self.method = self.path = self.request_id = self.model = ""
         self.status = 0
         self.kind: Kind | None = None
         self.route: Route | None = None

@@ -115,6 +115,8 @@ class Recorder(Chooser):
 
     def _emit(self, exchange: Exchange, message: Message, side: Side) -> None:
         message.told = True
+        if exchange.model:
+            exchange.route = self._routes[exchange.path, exchange.model]
         ended = message.ended + self._offset()
         headers = self._headers(exchange, side, ended)
         if self._bodies is None:
@@ -134,6 +136,8 @@ class Recorder(Chooser):
         exchange.held = False
         request, response = exchange.request, exchange.response
         request.told = response.told = True
+        if exchange.model:
+            exchange.route = self._routes[exchange.path, exchange.model]
         ended = max(request.ended, response.ended) + self._offset()
         headers = self._headers(exchange, "exchange", ended)
         if response.done:

@@ -45,8 +45,8 @@ class Secrets(NamedTuple):
     bodies: BodyRules | None
 
 
-class Routes(dict[str, Route]):
-    """The routes of paths, made when they are asked for.
+class Routes(dict["str | tuple[str, str]", Route]):
+    """The routes of paths, or of paths and the models that messages name; made when they are asked for.
 
     Parameters
     ----------
@@ -65,15 +65,16 @@ class Routes(dict[str, Route]):
             "exchange": COMBINED_TYPE,
         }
 
-    def __missing__(self, path: str) -> Route:
-        made = self._make(path)
-        if len(self) < 4096:  # paths are the clients' to choose
-            self[path] = made
+    def __missing__(self, key: str | tuple[str, str]) -> Route:
+        path, named = (key, "") if isinstance(key, str) else key
+        made = self._make(path, named)
+        if len(self) < 4096:  # paths and models are the clients' to choose
+            self[key] = made
         return made
 
-    def _make(self, path: str) -> Route:
+    def _make(self, path: str, named: str) -> Route:
         plan = self._plan
-        model = attribute(model_from_path(path)) or plan.model
+        model = attribute(model_from_path(path) or named) or plan.model
         key = f"{plan.namespace}/{model}"
         shared = {
             "ce_specversion": "1.0",

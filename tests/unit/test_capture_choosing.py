@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.capture.conversation import Conversation
+from monitor.capture.exchange import Exchange, Memory
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.metrics import METRICS, Counters, sample
 from monitor.capture.plan import Address, Plan, Shipping
@@ -365,3 +366,20 @@ class TestStreams:
         capturing.conversation.close()
         assert capturing.records[1].value == b""
         assert capturing.records[1].headers["ce_redacted"] == "withheld"
+
+
+def test_a_message_may_name_its_model_itself() -> None:
+    """gRPC's paths name none: the model, with its rules, is known when the first message is."""
+    rule = RedactRule("pointer", "/a", "mask", "income")
+    capturing = Capturing(include=("*",), redact=(rule,))
+    for model in ("income", "other", ""):
+        exchange = Exchange(Memory(1000))
+        exchange.method, exchange.path = "POST", "/inference.GRPCInferenceService/ModelInfer"
+        capturing.recorder.begin(exchange)
+        exchange.request.body.add(b'{"a":1}', 100)
+        exchange.request.done, exchange.model = True, model
+        capturing.recorder.request(exchange)
+    income, other, unnamed = capturing.records
+    assert (income.headers["ce_modelid"], income.key, income.value) == ("income", "default/income", b'{"a":null}')
+    assert (other.headers["ce_modelid"], other.value) == ("other", b'{"a":1}')
+    assert "ce_modelid" not in unnamed.headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,29 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 INPUTS = sorted(path for path in CORPUS.glob("*/*"))
+ARCHIVES = sorted(CORPUS.glob("*.tar.gz"))
 
 sys.path.insert(0, str(ROOT))
-TARGETS = {folder.name: importlib.import_module(f"tests.fuzz.{folder.name}").run for folder in CORPUS.iterdir()}
+TARGETS = {
+    folder.name: importlib.import_module(f"tests.fuzz.{folder.name}").run
+    for folder in CORPUS.iterdir()
+    if folder.is_dir()
+}
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=[f"{path.parent.name}-{path.name}" for path in INPUTS])
 def test_the_corpus(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=[path.name for path in ARCHIVES])
+def test_what_earlier_runs_reached(path: Path) -> None:
+    run = TARGETS[path.name.partition(".")[0]]
+    with tarfile.open(path) as kept:
+        inputs = [opened.read() for member in kept if (opened := kept.extractfile(member)) is not None]
+    assert inputs
+    for data in inputs:
+        run(data)
 
 
 CHUNKS = [
