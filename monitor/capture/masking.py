@@ -8,12 +8,17 @@ and nobody without the key can try out candidates. Lists and objects keep their 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 MASK = "***"
 DIGITS = 32
 SHORTEST_KEY = 16
 """Bytes of a key."""
+
+SHORT = 64
+"""Characters of a text whose hash is remembered."""
 
 BITS = {
     "FP16": 11, "BF16": 8, "FP32": 24, "FP64": 53, "INT8": 7, "INT16": 15, "INT32": 31, "INT64": 53,
@@ -38,24 +43,49 @@ class Masker:
 
     def __init__(self, key: bytes) -> None:
         self._hmac = hmac.new(key, digestmod="sha256")
+        self._short = lru_cache(maxsize=4096)(self._hashed)  # columns repeat their values
+
+    def cell(self, action: str, datatype: str = "") -> Callable[[Any], Any]:
+        """What makes of a value in a list, where it keeps its place, what the action asks for."""
+        if action == "drop":
+            return lambda _: None
+        if action == "mask":
+            return self._masked
+        bits = BITS.get(datatype, 53)
+        return lambda value: self._hash(value, bits)
 
     def replaced(self, action: str, value: Any, datatype: str = "") -> Any:
         """The value with every leaf masked or hashed; ``datatype`` is that of its tensor, if it has one."""
-        if isinstance(value, list):
-            return [self.replaced(action, item, datatype) for item in value]
-        if isinstance(value, dict):
-            return {name: self.replaced(action, item, datatype) for name, item in value.items()}
-        if value is None:
-            return None
+        return self.cell(action, datatype)(value)
+
+    def _masked(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self.text(action, value)
-        if action == "mask" or isinstance(value, bool):  # of two values a hash would hide nothing
+            return MASK
+        if isinstance(value, list):
+            return [self._masked(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self._masked(item) for name, item in value.items()}
+        return None
+
+    def _hash(self, value: Any, bits: int) -> Any:
+        if isinstance(value, str):
+            return self.text("hash", value)
+        if isinstance(value, list):
+            return [self._hash(item, bits) for item in value]
+        if isinstance(value, dict):
+            return {name: self._hash(item, bits) for name, item in value.items()}
+        if value is None or isinstance(value, bool):  # of two values a hash would hide nothing
             return None
-        return self.number(value, BITS.get(datatype, 53))
+        return self.number(value, bits)
 
     def text(self, action: str, value: str) -> str:
         """A text masked or hashed."""
-        return MASK if action == "mask" else self._digest(value)[: DIGITS // 2].hex()
+        if action == "mask":
+            return MASK
+        return self._short(value) if len(value) <= SHORT else self._hashed(value)
+
+    def _hashed(self, value: str) -> str:
+        return self._digest(value)[: DIGITS // 2].hex()
 
     def number(self, value: float, bits: int) -> int:
         """A number hashed: by its value, whether it is written 5 or 5.0."""

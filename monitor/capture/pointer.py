@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 Tokens = tuple[str, ...]
+
+ANY = "*"
 
 
 def parse_pointer(text: str) -> Tokens:
@@ -24,24 +27,31 @@ def parse_pointer(text: str) -> Tokens:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in text[1:].split("/"))
 
 
-def find(value: Any, tokens: Tokens) -> list[tuple[Any, Any]]:
-    """Every container and key that a pointer leads to, before any of them is changed.
+def containers(value: Any, tokens: Tokens) -> list[Any]:
+    """Every object and list in which the last step of a pointer is to be taken.
 
-    >>> find({"a": [{"b": 1}, {"c": 2}]}, ("a", "*", "b"))
-    [({'b': 1}, 'b')]
+    >>> containers({"a": [{"b": 1}, {"c": 2}]}, ("a", "*", "b"))
+    [{'b': 1}, {'c': 2}]
     """
-    at = [value]
+    at = [value] if isinstance(value, (dict, list)) else []
     for token in tokens[:-1]:
-        at = [container[key] for container in at for key in _keys(container, token)]
-    return [(container, key) for container in at for key in _keys(container, tokens[-1])]
+        place = index(token)
+        inner: list[Any] = []
+        for container in at:
+            if isinstance(container, dict):
+                inner += container.values() if token == ANY else [container[token]] if token in container else ()
+            elif token == ANY:
+                inner += container
+            elif place < len(container):
+                inner.append(container[place])
+        at = [found for found in inner if isinstance(found, (dict, list))]
+    return at
 
 
-def _keys(container: Any, token: str) -> list[Any]:
-    if isinstance(container, dict):
-        return list(container) if token == "*" else [token] if token in container else []  # noqa: S105 - no password
-    if isinstance(container, list):
-        if token == "*":  # noqa: S105 - no password
-            return list(range(len(container)))
-        inside = token.isascii() and token.isdigit() and len(token) < 10 and int(token) < len(container)
-        return [int(token)] if inside else []
-    return []
+def index(token: str) -> Any:
+    """The element of a list that a step means; infinity if none.
+
+    >>> index("2"), index("-1"), index("a")
+    (2, inf, inf)
+    """
+    return int(token) if token.isascii() and token.isdigit() and len(token) < 10 else inf

@@ -52,16 +52,20 @@ class ColumnRules:
             return
         if not isinstance(rows, list):
             raise UnreadableError("the rows are no list")
-        for i, row in enumerate(rows):
+        width = len(names)
+        for row in rows:
             if not isinstance(row, list):
-                if len(names) != 1:
+                if width != 1:
                     raise UnreadableError("a row is no list")
-                self._masker.apply(places[0][1], rows, i)
-                continue
-            if len(row) != len(names):
+            elif len(row) != width:
                 raise UnreadableError("a row has another number of columns than are configured")
-            for place, action in places:
-                self._masker.apply(action, row, place)
+        for place, action in places:
+            replace = self._masker.cell(action)
+            for i, row in enumerate(rows):
+                if isinstance(row, list):
+                    row[place] = replace(row[place])
+                else:
+                    rows[i] = replace(row)
 
     def cells(self, values: Any, width: int, places: Places, datatype: str = "") -> None:
         """Redact columns of a tensor of so many a row: nested rows, or flat row by row."""
@@ -73,11 +77,12 @@ class ColumnRules:
             for row in values:
                 if not isinstance(row, list) or len(row) != width or any(isinstance(cell, list) for cell in row):
                     raise UnreadableError("a tensor's rows have not as many columns as its shape")
-                for place, action in places:
-                    self._masker.apply(action, row, place, datatype)
-            return
-        if len(values) % width:
+        elif len(values) % width:
             raise UnreadableError("a tensor's data does not fit its shape")
         for place, action in places:
-            for i in range(place, len(values), width):
-                self._masker.apply(action, values, i, datatype)
+            replace = self._masker.cell(action, datatype)
+            if values and isinstance(values[0], list):
+                for row in values:
+                    row[place] = replace(row[place])
+            else:
+                values[place::width] = [replace(value) for value in values[place::width]]

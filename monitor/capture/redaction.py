@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from monitor.capture.masking import Masker
-from monitor.capture.pointer import Tokens, find, parse_pointer
+from monitor.capture.pointer import ANY, Tokens, containers, index, parse_pointer
 from monitor.capture.redact_binary import UnreadableError
 from monitor.capture.redact_columns import ColumnRules
 from monitor.capture.redact_named import NamedRules
@@ -47,14 +47,25 @@ class BodyRules:
             if self._named is not None:
                 binary = self._named.apply(message, binary)
             for tokens, action in self._pointers:
-                for container, key in find(message, tokens):
-                    self._masker.apply(action, container, key)
+                self._point(message, tokens, action)
             written = _written(message)
         except RecursionError as error:
             raise UnreadableError("the body is nested too deeply") from error
         if LENGTH in headers:
             headers[LENGTH] = str(len(written))
         return written + binary
+
+    def _point(self, message: Any, tokens: Tokens, action: str) -> None:
+        replace, last = self._masker.cell(action), tokens[-1]
+        place = index(last)
+        for container in containers(message, tokens):
+            if isinstance(container, dict):
+                for key in list(container) if last == ANY else [last] if last in container else ():
+                    self._masker.apply(action, container, key)
+            elif last == ANY:
+                container[:] = map(replace, container)
+            elif place < len(container):
+                container[place] = replace(container[place])
 
 
 def _read(headers: Mapping[str, str], body: bytes) -> tuple[Any, bytes]:

@@ -24,6 +24,9 @@ from monitor.events import InvalidEvent, PayloadEvent
 COMBINED_TYPE: Final = "io.offpath.inference.exchange"
 CONTENT_TYPE: Final = "application/json"
 
+LARGE = 4096
+"""Bytes from which on another parser is worth its start."""
+
 _TOLD = {
     "content-type": "datacontenttype",
     "ce_contentencoding": "contentencoding",
@@ -52,19 +55,28 @@ def join(request: Part | None, response: Part | None) -> bytes:
 
 def _written(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     told: dict[str, Any] = {name: headers[key] for key, name in _TOLD.items() if key in headers}
-    if "ce_contentencoding" not in headers and _is_json(headers.get("content-type", "")):
-        try:
-            orjson.loads(body)
-        except orjson.JSONDecodeError:
-            pass  # cut, or binary tensors behind it, or NaN: byte for byte then
-        else:
-            return {**told, "data": orjson.Fragment(body)}
+    if "ce_contentencoding" not in headers and _is_json(headers.get("content-type", "")) and _parses(body):
+        return {**told, "data": orjson.Fragment(body)}
     return {**told, "data_base64": base64.b64encode(body).decode()}
 
 
 def _is_json(content_type: str) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
     return not media_type or media_type.endswith(("/json", "+json"))
+
+
+def _parses(body: bytes) -> bool:
+    """Whether it is JSON: not if it is cut, if binary tensors are behind it, or NaN is in it."""
+    try:
+        if len(body) < LARGE:
+            orjson.loads(body)
+        else:
+            from simdjson import Parser  # makes no objects: ten times as fast
+
+            Parser().parse(body)
+    except ValueError:
+        return False
+    return True
 
 
 def split(event: PayloadEvent) -> tuple[PayloadEvent, ...]:

@@ -266,6 +266,20 @@ worker: {commit_every: 0s}
     asyncio.run(judge())
 
 
+def test_flags_for_bodies(capture: Callable[..., Capture], tmp_path: Path) -> None:
+    running = capture("", "--inflate", "--payloads", str(tmp_path / "claims"), "--exclude", "*:explain")
+    body = json.dumps({"instances": [[0.5]] * 60_000}).encode()
+    answer = httpx.post(
+        running.url + PREDICT, content=gzip.compress(body), headers={"content-encoding": "gzip"}, timeout=PATIENCE
+    )
+    assert answer.content == body
+    records = running.records(2)
+    assert records[0].headers["ce_dataref"] == records[1].headers["ce_dataref"], "the model echoes"
+    assert "ce_contentencoding" not in records[0].headers
+    assert (tmp_path / "claims" / records[0].headers["ce_dataref"]).read_bytes() == body
+    assert running.metric("payloads_bytes") == len(body)
+
+
 def test_combined_events_to_every_kind_of_monitor(capture: Callable[..., Capture], tmp_path: Path) -> None:
     configured = """
 models: [{name: income, features: [{name: a}], outputs: [{name: p}]}]
