@@ -31,18 +31,40 @@ class Record(NamedTuple):
 
 
 class Unavailable(ConnectionError):
-    """The destination cannot take records now; the same call may succeed later."""
+    """The destination cannot take records now; the same call may succeed later.
+
+    ``left`` are the records of a batch that it has not taken, in their order (``None``: perhaps none was taken),
+    ``refused`` those that it never will; it has taken the others. It asks to be left alone for ``retry_after`` seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        left: Sequence[Record] | None = None,
+        refused: Sequence[Record] = (),
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.left, self.refused, self.retry_after = left, refused, retry_after
 
 
 class Rejected(ValueError):
-    """The destination will never take this record; the message says why."""
+    """The destination will never take this record; the message says why.
+
+    ``refused`` are the records of a batch that it is about (``None``: some); all the others were taken.
+    """
+
+    def __init__(self, message: str, *, refused: Sequence[Record] | None = None) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 class Publisher(Protocol):
     """Takes records to one destination."""
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Return once all are durable; raise :class:`Unavailable` (retry all) or :class:`Rejected`."""
+        """Return once all are durable; raise :class:`Unavailable` (publish again what is left) or :class:`Rejected`."""
         ...
 
     async def close(self) -> None: ...

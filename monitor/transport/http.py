@@ -5,34 +5,41 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-
-import httpx
+from pathlib import Path
+from typing import NamedTuple
 
 from monitor.transport.base import Record, Rejected, Unavailable
-from monitor.transport.cloudevent_http import http_headers
+from monitor.transport.http_answers import Answer
+from monitor.transport.http_lane import Lane
+from monitor.transport.http_request import Endpoint, Requests
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 10.0
 """Seconds between attempts, doubled each time, less up to half by chance."""
 
-LONGEST_RETRY_AFTER = 30.0
-RETRIED = frozenset({404, 408, 409, 429})
-"""Answers that Knative retries, beside 5xx; other 3xx and 4xx are final."""
 
-ANSWER_BYTES = 64 * 1024
-"""What is read of an answer, so that its connection can be used again; of longer ones the connection is closed."""
+class _Outcome(NamedTuple):
+    """``left`` was not taken, and why; ``refused`` never will be."""
+
+    left: Sequence[Record] = ()
+    problem: str = ""
+    retry_after: float = 0.0
+    refused: Sequence[tuple[Record, Answer]] = ()
 
 
 class HttpPublisher:
-    """Posts each record; what has the same key goes one after another, different keys at once.
+    """Posts each record; what has the same key goes over one connection, in order.
 
     Parameters
     ----------
     url : where to. Its user, password and query never show up in errors.
     timeout : seconds for connecting and for each wait for the receiver.
-    max_retries : attempts after the first, on connection errors and on 404, 408, 409, 429 and 5xx.
-    concurrency : requests under way at once.
+    max_retries : attempts after the first, on connection errors and on 404, 408, 409, 429 and 5xx. Whatever the
+        receiver takes or refuses in between starts the count anew.
+    connections : connections at once.
+    pipeline : requests under way on each of them. With more than 1, a record that the receiver did not take at once
+        may come after younger ones of its key.
     token : sent as ``Authorization: Bearer``.
-    transport : an httpx transport, for tests.
+    token_file : holds the token, and is read again when it changes.
 
     Raises
     ------
@@ -45,104 +52,126 @@ class HttpPublisher:
         *,
         timeout: float = 10.0,
         max_retries: int = 5,
-        concurrency: int = 4,
-        token: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        connections: int = 4,
+        pipeline: int = 1,
+        token: str = "",
+        token_file: Path | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        try:
-            self._url = httpx.URL(url)
-        except httpx.InvalidURL:
-            raise ValueError("the receiver's URL cannot be read") from None
-        if self._url.scheme not in ("http", "https") or not self._url.host:
-            raise ValueError(f"{_shown(self._url)} is no http:// or https:// URL")
-        self._max_retries, self._token, self._sleep = max_retries, token, sleep
-        self._slots = asyncio.Semaphore(concurrency)
-        self._client = httpx.AsyncClient(
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            headers={"authorization": f"Bearer {token}"} if token else None,
-            transport=transport,
-        )
+        self._endpoint = Endpoint.parse(url)
+        self._requests = Requests(self._endpoint)
+        self._timeout, self._max_retries, self._sleep = timeout, max_retries, sleep
+        self._token, self._token_file, self._token_time = token, token_file, -1
+        self._requests.authorize(token)
+        self._context: object = None
+        self._lanes = [Lane(self._connect, depth=pipeline, timeout=timeout) for _ in range(connections)]
+        self._turn = asyncio.Lock()
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return once the receiver has taken all.
 
         Raises
         ------
-        Unavailable : it did not take some of them; send all again (it may get some twice).
+        Unavailable : it did not take some of them; send those again (it may get some twice).
         Rejected : it will never take some of them; it has taken all the others.
         """
+        async with self._turn:
+            self._read_token()
+            shares = self._shares(records)
+            if len(shares) == 1:
+                outcomes = [await self._deliver(self._lanes[0], shares[0])]
+            else:
+                outcomes = await asyncio.gather(*map(self._deliver, self._lanes, shares))
+        self._judge(records, outcomes)
+
+    async def close(self) -> None:
+        """Drop the connections; a :meth:`publish` under way raises :class:`Unavailable` with what is left."""
+        self._max_retries = -1
+        for lane in self._lanes:
+            lane.close()
+
+    def _shares(self, records: Sequence[Record]) -> list[list[Record]]:
+        """The records for each connection: a key's all on one."""
         chains: dict[str | None, list[Record]] = {}
         for record in records:
             chains.setdefault(record.key, []).append(record)
-        stop = asyncio.Event()
-        results = await asyncio.gather(*(self._chain(chain, stop) for chain in chains.values()), return_exceptions=True)
-        failures = [result for result in results if isinstance(result, BaseException)]
-        failures.sort(key=lambda failure: isinstance(failure, Rejected))  # Unavailable means more than Rejected
-        if failures:
-            raise failures[0]
+        if len(chains) == 1:
+            return list(chains.values())
+        shares: list[list[Record]] = [[] for _ in range(min(len(chains), len(self._lanes)))]
+        for chain in sorted(chains.values(), key=len, reverse=True):
+            min(shares, key=len).extend(chain)
+        return shares
 
-    async def close(self) -> None:
-        await self._client.aclose()
+    async def _deliver(self, lane: Lane, records: Sequence[Record]) -> _Outcome:
+        """Send in order. What is rejected does not hold up the rest."""
+        waiting = list(records)
+        refused: list[tuple[Record, Answer]] = []
+        backoff, failures = FIRST_BACKOFF, 0
+        while True:
+            answers, problem = await lane.exchange(list(map(self._requests.encode, waiting)))
+            again, retry_after = [], 0.0
+            for record, answer in zip(waiting, answers, strict=False):
+                if answer.retried:
+                    again.append(record)
+                    problem, retry_after = str(answer), max(retry_after, answer.retry_after)
+                elif not answer.taken:
+                    refused.append((record, answer))
+            if len(answers) > len(again):
+                backoff, failures = FIRST_BACKOFF, 0
+            waiting = again + waiting[len(answers) :]
+            if not waiting:
+                return _Outcome(refused=refused)
+            if again or not answers or lane.stalled:
+                failures += 1
+            if failures > self._max_retries:
+                return _Outcome(waiting, problem, retry_after, refused)
+            if failures:
+                await self._sleep(max(retry_after, backoff * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads retries
+                backoff = min(2 * backoff, LAST_BACKOFF)
 
-    async def _chain(self, records: Sequence[Record], stop: asyncio.Event) -> None:
-        """Send in order. What is rejected does not hold up the rest; an absent receiver ends all chains."""
-        rejected: list[Rejected] = []
-        for record in records:
-            async with self._slots:
-                if stop.is_set():
-                    return
-                try:
-                    await self._send(record)
-                except Rejected as error:
-                    rejected.append(error)
-                except BaseException:
-                    stop.set()
-                    raise
-        if rejected:
-            raise rejected[0] if len(rejected) == 1 else Rejected(f"{rejected[0]} (and {len(rejected) - 1} more)")
+    def _judge(self, records: Sequence[Record], outcomes: Sequence[_Outcome]) -> None:
+        refused = [pair for outcome in outcomes for pair in outcome.refused]
+        away = [outcome for outcome in outcomes if outcome.left]
+        shown = self._endpoint.shown
+        if away:
+            missing = {id(record) for outcome in away for record in outcome.left}
+            raise Unavailable(
+                f"{shown} did not take {len(missing)} of {len(records)} events: {self._safe(away[0].problem)}",
+                left=[record for record in records if id(record) in missing],
+                refused=[record for record, _ in refused],
+                retry_after=max(outcome.retry_after for outcome in away),
+            )
+        if refused:
+            record, answer = refused[0]
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            raise Rejected(
+                f"{shown} does not take event {record.headers.get('ce_id', '')!r}: {self._safe(str(answer))}{more}",
+                refused=[record for record, _ in refused],
+            )
 
-    async def _send(self, record: Record) -> None:
-        headers = http_headers(record)
-        backoff, wait, problem = FIRST_BACKOFF, 0.0, ""
-        for attempt in range(self._max_retries + 1):
-            if attempt:
-                await self._sleep(wait)
-            wait = backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, protects nothing
-            backoff = min(2 * backoff, LAST_BACKOFF)
-            try:
-                status, answer, retry_after = await self._post(record.value or b"", headers)
-            except httpx.RequestError as error:
-                problem = f"{type(error).__name__} {error}".strip()
-                continue
-            if status < 300:
+    async def _connect(self, protocol: Callable[[], asyncio.Protocol]) -> object:
+        loop, to = asyncio.get_running_loop(), self._endpoint
+        if not to.tls:
+            return await loop.create_connection(protocol, to.host, to.port)
+        import ssl
+
+        self._context = self._context or ssl.create_default_context()
+        assert isinstance(self._context, ssl.SSLContext)
+        return await loop.create_connection(protocol, to.host, to.port, ssl=self._context, server_hostname=to.host)
+
+    def _read_token(self) -> None:
+        """Tokens of service accounts are replaced while they are in use."""
+        if self._token_file is None:
+            return
+        try:
+            changed = self._token_file.stat().st_mtime_ns
+            if changed == self._token_time:
                 return
-            problem = f"status {status}: {answer}"
-            if status not in RETRIED and status < 500:
-                raise Rejected(
-                    f"{_shown(self._url)} does not take event {record.headers.get('ce_id', '')!r}: {problem}"
-                )
-            wait = max(wait, retry_after)
-        raise Unavailable(
-            f"{_shown(self._url)} took no event in {self._max_retries + 1} attempts: {self._safe(problem)}"
-        )
-
-    async def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, str, float]:
-        """Status, the first of the answer, and seconds the receiver asks to wait."""
-        answer = b""
-        async with self._client.stream("POST", self._url, content=body, headers=headers) as response:
-            async for chunk in response.aiter_raw():
-                answer += chunk
-                if len(answer) > ANSWER_BYTES:
-                    break
-        asked = response.headers.get("retry-after", "")
-        retry_after = min(float(asked), LONGEST_RETRY_AFTER) if asked.isascii() and asked.isdigit() else 0.0
-        return response.status_code, self._safe(answer[:200].decode("utf-8", "replace")), retry_after
+            token = self._token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unavailable(f"the token file {self._token_file} cannot be read: {error}") from None
+        self._token, self._token_time = token, changed
+        self._requests.authorize(token)
 
     def _safe(self, text: str) -> str:
         return text.replace(self._token, "[token]") if self._token else text
-
-
-def _shown(url: httpx.URL) -> str:
-    return str(url.copy_with(username=None, password=None, query=None, fragment=None))

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+import uvicorn
 
 from monitor.events import Checkpoint, Delivery, Record
 from monitor.ingest import create_app
@@ -70,19 +72,46 @@ class Embedded:
 
 
 class OverHttp(Embedded):
-    """Published over HTTP to the ingest endpoint, read from the log behind it."""
+    """Published over HTTP to a real ingest endpoint, read from the log behind it."""
 
     tombstones = False  # HTTP knows no body other than an empty one
     keyless = False  # the endpoint gives every event a key
 
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._serving: list[tuple[uvicorn.Server, threading.Thread]] = []
+
     def publisher(self) -> Publisher:
         app = create_app(super().publisher(), max_body=1_000_000)
-        return HttpPublisher(
-            "http://ingest/", max_retries=1, transport=httpx.ASGITransport(app), sleep=lambda _: asyncio.sleep(0)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none"))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        self._serving.append((server, thread))
+        while not server.started:
+            time.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        return HttpPublisher(f"http://127.0.0.1:{port}/", max_retries=1, pipeline=self.pipeline, sleep=no_sleep)
+
+    pipeline = 1
+
+    def close(self) -> None:
+        for server, thread in self._serving:
+            server.should_exit = True
+            thread.join()
+        super().close()
 
 
-HARNESSES = {"embedded": Embedded, "http": OverHttp}
+class OverPipelinedHttp(OverHttp):
+    """As the sidecar does it: several requests under way on a connection."""
+
+    pipeline = 8
+
+
+async def no_sleep(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+HARNESSES = {"embedded": Embedded, "http": OverHttp, "pipelined": OverPipelinedHttp}
 
 
 @pytest.fixture(params=HARNESSES)

@@ -1,0 +1,129 @@
+"""Records to the bytes of HTTP/1.1 requests, CloudEvents in binary mode.
+
+What an event has in common with the one before it is encoded once: on the path of every event the HTTP client must
+not cost more than the parsing of what it sends.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from monitor.transport.cloudevent_http import http_headers
+from sinks.base import Record
+
+UNLIKE = frozenset({"ce_id", "ce_time", "ce_requestid", "ce_latencyms", "ce_traceparent", "ce_tracestate"})
+"""Attributes that differ from event to event: not worth remembering."""
+
+REMEMBERED = 4096
+"""Header lines kept; paths and content types are the clients' to choose."""
+
+_plain = re.compile(r"[!#$&-~]*").fullmatch
+"""Values that need no percent-encoding."""
+
+_UNSENDABLE = re.compile(r"[\x00-\x20\x7f]")
+
+
+class Endpoint(NamedTuple):
+    """Where requests go. ``shown`` is the URL without what is secret: user, password and query.
+
+    >>> endpoint = Endpoint.parse("https://me:secret@broker/ns/default?key=1")
+    >>> endpoint.host, endpoint.port, endpoint.tls, endpoint.target, endpoint.shown
+    ('broker', 443, True, '/ns/default?key=1', 'https://broker/ns/default')
+    """
+
+    host: str
+    port: int
+    tls: bool
+    target: str
+    authority: str
+    credentials: str
+    shown: str
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """Raises :class:`ValueError`: it is no http or https URL."""
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+            host = host if ":" in host else host.encode("idna").decode("ascii")
+        except ValueError:
+            raise ValueError("the receiver's URL cannot be read") from None
+        authority = f"[{host}]" if ":" in host else host
+        authority += f":{port}" if port is not None else ""
+        shown = f"{parts.scheme}://{authority}{parts.path}"
+        if parts.scheme not in ("http", "https") or not host or _UNSENDABLE.search(url):
+            raise ValueError(f"{shown} is no http:// or https:// URL")
+        tls = parts.scheme == "https"
+        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (
+            f"?{quote(parts.query, safe='/%:@!$&()*+,;=?~')}" if parts.query else ""
+        )
+        user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else ""
+        credentials = "Basic " + base64.b64encode(user.encode()).decode() if user else ""
+        return cls(host, port or (443 if tls else 80), tls, target, authority, credentials, shown)
+
+
+class Requests:
+    """Encodes records for one endpoint.
+
+    >>> requests = Requests(Endpoint.parse("http://broker/"))
+    >>> requests.encode(Record(None, {"ce_id": "1"}, b"hi", 0.0)).split(b"\\r\\n")[-4:]
+    [b'ce-id: 1', b'content-length: 2', b'', b'hi']
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._lines: dict[tuple[str, str], str] = {}
+        self.authorize("")
+
+    def authorize(self, token: str) -> None:
+        """Send this bearer token from now on; without one, the URL's user and password."""
+        authorization = f"Bearer {token}" if token else self._endpoint.credentials
+        self._first = (
+            f"POST {self._endpoint.target} HTTP/1.1\r\nhost: {self._endpoint.authority}\r\nuser-agent: offpath\r\n"
+            + (f"authorization: {authorization}\r\n" if authorization else "")
+        )
+
+    def encode(self, record: Record) -> bytes:
+        """The request: head and body."""
+        body = record.value or b""
+        head = f"{self._head(record)}content-length: {len(body)}\r\n\r\n"
+        return head.encode("latin-1") + body
+
+    def _head(self, record: Record) -> str:
+        headers, known = record.headers, self._lines
+        if "ce_datacontenttype" in headers or "ce_specversion" not in headers or "ce_partitionkey" not in headers:
+            return self._first + _written(http_headers(record))
+        parts = [self._first]
+        for item in headers.items():
+            line = known.get(item)
+            if line is None:
+                line = self._line(*item)
+            parts.append(line)
+        return "".join(parts)
+
+    def _line(self, name: str, value: str) -> str:
+        if name in UNLIKE:
+            if _plain(value):
+                return f"ce-{name[3:]}: {value}\r\n"
+            return _line_of(name, value)
+        line = _line_of(name, value)
+        if len(self._lines) >= REMEMBERED:
+            self._lines.clear()
+        self._lines[name, value] = line
+        return line
+
+
+def _line_of(name: str, value: str) -> str:
+    """The header's line as :func:`http_headers` writes it; empty if it does not go out."""
+    told = http_headers(Record(None, {name: value}, None, 0.0))
+    if name != "ce_specversion":
+        del told["ce-specversion"]
+    return _written(told)
+
+
+def _written(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
