@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Name = Annotated[
     str,
@@ -328,6 +328,17 @@ class CaptureSettings(Section):
     redact_key_file: str | None = Field(default=None, description="File with the hash's key, instead of a variable.")
     inflate: bool = Field(default=False, description="Send compressed bodies inflated, up to `max_body`.")
     inflate_limit: Size = Field(default="16MiB", description="What redaction inflates a body to at most.")
+    spool_age: Duration = Field(default="1d", description="Events that waited for so long go, and are counted.")
+    buffer: Size = Field(default="8MiB", description="Events in memory; beyond it they go to the spool.")
+    timeout: Duration = Field(default="10s", description="Of connecting to `url`, and of each wait for an answer.")
+    connections: int = Field(default=4, ge=1, le=256, description="To `url`; events of one key share one.")
+    pipeline: int = Field(
+        default=32, ge=1, le=1024, description="Requests under way on a connection; 1: each waits for the last answer."
+    )
+    token: SecretStr = Field(
+        default=SecretStr(""), description="Sent to `url` as bearer token; better OFFPATH_CAPTURE__TOKEN or a file."
+    )
+    token_file: str = Field(default="", description="File with the bearer token, read again when it changes.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
 
     @model_validator(mode="after")

@@ -10,9 +10,6 @@ from monitor.transport.base import Publisher, Unavailable
 from monitor.transport.log import EmbeddedLog, LogError
 from sinks.base import Record
 
-HTTP_RETRIES = 1
-"""Of one request; after that the events wait in the spool, and are tried again from there."""
-
 
 class LatePublisher:
     """A publisher that is opened by its first batch, and again by each next one until that works.
@@ -50,7 +47,15 @@ def open_publisher(plan: Shipping) -> Publisher:
     if plan.url:
         from monitor.transport.http import HttpPublisher
 
-        return HttpPublisher(plan.url, max_retries=HTTP_RETRIES)
+        return HttpPublisher(
+            plan.url,
+            timeout=plan.timeout,
+            max_retries=0,  # the events wait in the spool, and are tried again from there
+            connections=plan.connections,
+            pipeline=plan.pipeline,
+            token=plan.token,
+            token_file=Path(plan.token_file) if plan.token_file else None,
+        )
     return LatePublisher(lambda: _embedded(plan))
 
 

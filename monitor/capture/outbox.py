@@ -1,8 +1,8 @@
 """From records to their receiver: in batches, over the disk while it is away or behind, in order.
 
-Directly, as long as it takes them. From the first failure on, everything goes to the spool and is published from there,
-oldest first and with the same ids, until the spool is empty. A batch leaves the spool when it is acknowledged. What
-cannot be kept is counted.
+Directly, as long as it takes them at once. From the first failure on, or when a batch is under way for too long,
+everything goes to the spool and is published from there, oldest first and with the same ids, until the spool is empty.
+A record leaves the spool when the receiver has taken it. What cannot be kept is counted.
 """
 
 from __future__ import annotations
@@ -11,27 +11,25 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
+from contextlib import suppress
 
+from monitor.capture.delivering import deliver
 from monitor.capture.metrics import Counters, sample
-from monitor.capture.spool import Spool
-from monitor.transport.base import Publisher, Rejected, Unavailable
-from monitor.transport.log import LogError
+from monitor.capture.quiet import Quiet
+from monitor.capture.shelf import Shelf
+from monitor.capture.spool import size_of
+from monitor.transport.base import Publisher
 from sinks.base import Record
 
-BATCH, BATCH_BYTES = 256, 4 * 1024 * 1024
+BATCH, BATCH_BYTES = 256, 2 * 1024 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-RECORD_BYTES = 1024
-"""What a record is taken to hold beside its value."""
 
-_PUBLISHED, _SPOOLED, _FAILURES = sample("published_total"), sample("spooled_total"), sample("publish_failures_total")
-_WAITING, _WAITING_BYTES = sample("spool_events"), sample("spool_bytes")
+SLOW_SECONDS, SPILL_SECONDS = 1.0, 0.1
+"""A batch that is under way for so long goes to the spool too, and what comes in after it every so often."""
+
+_PUBLISHED, _FAILURES = sample("published_total"), sample("publish_failures_total")
 
 _logger = logging.getLogger("offpath.capture.shipper")
-
-
-def _dropped(reason: str) -> str:
-    return sample("dropped_events_total", reason=reason)
 
 
 class Outbox:
@@ -40,38 +38,40 @@ class Outbox:
     Parameters
     ----------
     publisher : the receiver.
-    spool : where records wait; ``None`` if there is none: then ``limit`` is all there is.
+    shelf : where records wait; ``None`` if there is none: then ``limit`` is all there is.
     counters : where everything that leaves is counted.
-    limit : bytes that wait in memory, while a batch is on its way, before they go to the spool.
+    limit : bytes that wait in memory before they go to the spool. A batch on its way comes on top.
     settled : told how many of all records put in so far, from the first on, are published, spooled or dropped.
     """
 
     def __init__(
         self,
         publisher: Publisher,
-        spool: Spool | None,
+        shelf: Shelf | None,
         counters: Counters,
         *,
         limit: int = 8 * 1024 * 1024,
         settled: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._publisher, self._spool, self._counters = publisher, spool, counters
+        self._publisher, self._shelf, self._counters = publisher, shelf, counters
         self._limit, self._settled = limit, settled
         self._pending: deque[Record] = deque()
         self._bytes = 0
-        self._done = self._flying = self._early = 0
+        self._done = self._early = 0
+        self._flight: Sequence[Record] = ()  # on its way, and in memory only
         self._task: asyncio.Task[None] | None = None
-        self.accepted = 0
         self._wake = asyncio.Event()
         self._closing = False
-        self._spooling = spool is not None and len(spool) > 0
-        self._show()
+        self._quiet = Quiet(_logger)
+        self._asked_pause = 0.0
+        self._moved = False
+        self.accepted = 0
 
     def put(self, record: Record) -> None:
         """Take a record. Beyond the limit the oldest in memory go to the spool, or are dropped and counted."""
         self._pending.append(record)
         self.accepted += 1
-        self._bytes += _size(record)
+        self._bytes += size_of(record)
         self._wake.set()
         if self._bytes > self._limit:
             self._spill()
@@ -83,187 +83,142 @@ class Outbox:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self, seconds: float) -> None:
-        """Publish what is left for at most so long; what then remains goes to the spool, or is dropped and counted."""
+        """Publish what is left for at most so long; what then remains goes to the spool, or is dropped and counted.
+
+        The publisher is closed.
+        """
         self._closing = True
         self._wake.set()
         if self._task is not None:
             _, late = await asyncio.wait({self._task}, timeout=max(seconds, 0.0))
+            if late:  # closing the publisher tells what of the batch was taken
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._publisher.close(), 0.5)
+                _, late = await asyncio.wait({self._task}, timeout=0.5)
             if late:
                 self._task.cancel()
                 await asyncio.wait(late)
         self._spill()
         self._lose(len(self._pending), "shutdown")
-        self._show()
+        await self._publisher.close()
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
         while True:
-            if self._pending or self._spooling:
-                if await self._step():
-                    pause = FIRST_PAUSE
-                    await asyncio.sleep(0)
-                elif self._closing:
+            if not (self._pending or self._shelf):
+                if self._closing:
                     return
-                else:
-                    await self._nap(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
+                self._wake.clear()
+                await self._wake.wait()
+            elif await self._step():
+                pause = FIRST_PAUSE
+                await asyncio.sleep(0)
             elif self._closing:
                 return
             else:
-                self._wake.clear()
-                await self._wake.wait()
+                await self._nap(max(pause, self._asked_pause))
+                pause = FIRST_PAUSE if self._moved else min(pause * 2, LONGEST_PAUSE)
 
     async def _nap(self, seconds: float) -> None:
         """Wait, but keep moving to disk what comes in."""
         until = asyncio.get_running_loop().time() + seconds
         while not self._closing and (left := until - asyncio.get_running_loop().time()) > 0:
             self._spill()
-            await asyncio.sleep(min(left, 0.05))
+            await asyncio.sleep(min(left, SPILL_SECONDS))
 
     async def _step(self) -> bool:
-        """One batch, from the spool while there is something in it. False if it could not be published now."""
-        if not self._spooling:
-            return await self._direct()
-        self._spill()
-        return await self._replay()
-
-    async def _direct(self) -> bool:
-        batch = self._take()
-        self._flying = len(batch)
-        try:
-            taken = await self._publish(batch)
-        except BaseException:  # cancelled by close(): nobody knows what the receiver got, so it gets it again
-            self._back(batch)
-            raise
-        finally:
-            self._flying = 0
-        if not taken:
-            self._back(batch)
-            self._spooling = self._spool is not None
+        """One batch, from the spool while there is something in it. False if it was not taken as a whole."""
+        if self._shelf:
             self._spill()
-            return False
-        self._note(len(batch))
-        return True
-
-    async def _replay(self) -> bool:
-        assert self._spool is not None
-        try:
-            batch = _fitting(self._spool.oldest(BATCH))
+        batch: Sequence[Record] = self._shelf.oldest(BATCH, BATCH_BYTES) if self._shelf else ()
+        if not batch:  # nothing is in the spool, or it cannot be read now
+            batch = self._flight = self._take()
             if not batch:
-                self._spooling = False
-                self._show()
-                return True
-            if not await self._publish(batch):
-                return False
-            self._spool.acknowledge(len(batch))
-        except (Unavailable, LogError) as error:
-            _logger.error("the spool: %s", error)
-            return False
-        self._show()
-        return True
-
-    async def _publish(self, batch: Sequence[Record]) -> bool:
+                return not self._shelf
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._slow)
+        self._timer = timer
+        left: Sequence[Record] = batch
         try:
-            await self._publisher.publish(batch)
-        except Unavailable as error:
+            left = await self._publish(batch)
+        finally:  # also when close() ends it: nobody knows what the receiver got, so it gets it again
+            self._timer.cancel()
+            self._land(batch, left)
+        return not left
+
+    def _land(self, batch: Sequence[Record], left: Sequence[Record]) -> None:
+        """A batch is no longer on its way."""
+        if not self._flight:
+            assert self._shelf is not None
+            missing = set(map(id, left))
+            self._shelf.settle([index for index, record in enumerate(batch) if id(record) in missing])
+            return
+        self._flight = ()
+        self._pending.extendleft(reversed(left))
+        self._bytes += sum(map(size_of, left))
+        self._note(len(batch) - len(left))
+        if left:
+            self._spill()
+
+    async def _publish(self, batch: Sequence[Record]) -> Sequence[Record]:
+        """What is left of it."""
+        outcome = await deliver(self._publisher, batch)
+        self._counters[_PUBLISHED] += len(batch) - len(outcome.left) - len(outcome.refused)
+        self._moved = len(outcome.left) < len(batch)
+        self._asked_pause = outcome.retry_after
+        if outcome.refused:
+            self._counters[sample("dropped_events_total", reason="rejected")] += len(outcome.refused)
+            self._quiet.say(logging.ERROR, "refused", f"{len(outcome.refused)} events are refused: {outcome.refusal}")
+        if outcome.left:
             self._counters[_FAILURES] += 1
-            _logger.warning("events wait: %s", error)
-            return False
-        except Rejected as error:
-            if len(batch) == 1:
-                self._counters[_dropped("rejected")] += 1
-                _logger.error("an event is refused: %s", error)
-                return True
-            return await self._one_by_one(batch)
-        self._counters[_PUBLISHED] += len(batch)
-        return True
+            self._quiet.say(logging.WARNING, "away", f"events wait: {outcome.problem}")
+        elif self._quiet.again("away"):
+            _logger.info("the receiver takes events again")
+        return outcome.left
 
-    async def _one_by_one(self, batch: Sequence[Record]) -> bool:
-        """Find the refused ones. The others may arrive twice, with the same ids."""
-        before = self._counters[_PUBLISHED], self._counters[_dropped("rejected")]
-        done = False
-        try:
-            for record in batch:
-                if not await self._publish([record]):
-                    return False
-            done = True
-        finally:
-            if not done:  # the whole batch comes again
-                self._counters[_PUBLISHED], self._counters[_dropped("rejected")] = before
-        return True
+    def _slow(self) -> None:
+        self._spill()
+        self._timer = asyncio.get_running_loop().call_later(SPILL_SECONDS, self._slow)
 
     def _take(self) -> list[Record]:
-        batch = _fitting(tuple(islice(self._pending, BATCH)))
-        for record in batch:
-            self._pending.popleft()
-            self._bytes -= _size(record)
+        batch: list[Record] = []
+        size = 0
+        while self._pending and len(batch) < BATCH:
+            one = size_of(self._pending[0])
+            if batch and size + one > BATCH_BYTES:
+                break
+            size += one
+            batch.append(self._pending.popleft())
+        self._bytes -= size
         return batch
 
-    def _back(self, batch: Sequence[Record]) -> None:
-        self._pending.extendleft(reversed(batch))
-        self._bytes += sum(map(_size, batch))
-
     def _spill(self) -> None:
-        """Move what is in memory to the spool."""
-        if self._spool is None or not self._pending:
+        """Move what is in memory to the spool, oldest first."""
+        if self._shelf is None or self._shelf.resting or not (self._pending or self._flight):
             return
-        try:
-            while self._pending:
-                batch = tuple(islice(self._pending, BATCH))
-                self._counters[_dropped("spool_full")] += self._store(batch)
-                for record in batch:
-                    self._pending.popleft()
-                    self._bytes -= _size(record)
-                self._note(len(batch))
-        except (Unavailable, LogError) as error:
-            _logger.error("the spool takes no events: %s", error)
-        self._spooling = len(self._spool) > 0
-        self._show()
-
-    def _store(self, batch: Sequence[Record]) -> int:
-        assert self._spool is not None
-        try:
-            went = self._spool.add(batch)
-        except Rejected as error:  # text that no transport can carry
-            if len(batch) > 1:
-                return sum(self._store((record,)) for record in batch)
-            _logger.error("an event cannot be stored: %s", error)
-            self._counters[_dropped("invalid")] += 1
-            return 0
-        self._counters[_SPOOLED] += len(batch)
-        return went
+        if self._flight:
+            if self._shelf:  # it could not be read, and holds what is older
+                return
+            if not self._shelf.add(self._flight, handed_out=True):
+                return
+            flown, self._flight = len(self._flight), ()
+            self._note(flown)
+        while batch := self._take():
+            if not self._shelf.add(batch):
+                self._pending.extendleft(reversed(batch))
+                self._bytes += sum(map(size_of, batch))
+                return
+            self._note(len(batch))
 
     def _note(self, count: int) -> None:
-        """So many are settled; while an older batch is on its way, the younger ones are not reported."""
+        """So many are settled; while an older batch is in memory only, the younger ones are not reported."""
         self._early += count
-        if not self._flying:
+        if not self._flight:
             self._done, self._early = self._done + self._early, 0
             self._settled(self._done)
 
     def _lose(self, count: int, reason: str) -> None:
         """Drop the oldest in memory."""
         for _ in range(count):
-            self._bytes -= _size(self._pending.popleft())
-        self._counters[_dropped(reason)] += count
+            self._bytes -= size_of(self._pending.popleft())
+        self._counters[sample("dropped_events_total", reason=reason)] += count
         self._note(count)
-
-    def _show(self) -> None:
-        if self._spool is not None:
-            self._counters[_WAITING] = len(self._spool)
-            self._counters[_WAITING_BYTES] = self._spool.bytes
-
-
-def _size(record: Record) -> int:
-    return RECORD_BYTES + len(record.value or b"")
-
-
-def _fitting(records: Sequence[Record]) -> list[Record]:
-    """The first records, at least one, that together are no larger than a batch may be."""
-    batch: list[Record] = []
-    size = 0
-    for record in records:
-        size += _size(record)
-        if batch and size > BATCH_BYTES:
-            break
-        batch.append(record)
-    return batch

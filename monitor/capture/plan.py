@@ -71,12 +71,19 @@ class Shipping(NamedTuple):
     max_body: int = 1024 * 1024
     held: int = 64 * 1024 * 1024
     url: str = ""
+    timeout: float = 10.0
+    connections: int = 4
+    pipeline: int = 32
+    token: str = ""
+    token_file: str = ""
     log: str = ".offpath/log.db"
     topic: str = "payloads"
     partitions: int = 1
     retain: int = 1024**3
     spool: str = ".offpath/spool.db"
     spool_limit: int = 256 * 1024 * 1024
+    spool_age: float = 24 * 3600.0
+    buffer: int = 8 * 1024 * 1024
     drain: float = 4.0
 
 

@@ -29,9 +29,8 @@ from monitor.capture.metrics import Counters
 from monitor.capture.outbox import Outbox
 from monitor.capture.plan import Shipping, read_plan
 from monitor.capture.record import Recorder
+from monitor.capture.shelf import Shelf
 from monitor.capture.spool import Spool
-from monitor.transport.base import Unavailable
-from monitor.transport.log import LogError
 
 NICE = 10
 REPORT_SECONDS = 0.2
@@ -124,13 +123,9 @@ class Intake(asyncio.Protocol):
         self._told_state = self._state
 
 
-def _open_spool(plan: Shipping) -> Spool | None:
-    """The spool, or ``None``: without one there is less to fall back on, but no reason to capture nothing."""
-    try:
-        return Spool(Path(plan.spool), plan.spool_limit)
-    except (Unavailable, LogError) as error:
-        _logger.error("no spool, events wait in memory only: %s", error)
-        return None
+def _shelf(plan: Shipping, counters: Counters) -> Shelf:
+    path = Path(plan.spool)
+    return Shelf(path, lambda lost: Spool(path, plan.spool_limit, age=plan.spool_age, lost=lost), counters)
 
 
 def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
@@ -148,14 +143,14 @@ async def _ship(plan: Shipping, tap: socket.socket, key: bytes) -> None:
     loop = asyncio.get_running_loop()
     counters: Counters = Counter()
     publisher = open_publisher(plan)
-    spool = _open_spool(plan)
+    shelf = _shelf(plan, counters)
     intake: Intake | None = None
 
     def settled(records: int) -> None:
         if intake is not None:
             intake.settled(records)
 
-    outbox = Outbox(publisher, spool, counters, settled=settled)
+    outbox = Outbox(publisher, shelf, counters, limit=plan.buffer, settled=settled)
     recorder = Recorder(
         plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, _open_claims(plan, counters)
     )
@@ -171,16 +166,13 @@ async def _ship(plan: Shipping, tap: socket.socket, key: bytes) -> None:
     finally:
         intake.report()
         transport.close()
-        await publisher.close()
-        if spool is not None:
-            spool.close()
+        shelf.close()
         await asyncio.sleep(0)
 
 
 def main(plan: int, tap: int) -> int:
     """Run the shipper process; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)

@@ -27,6 +27,8 @@ _MORE_FLAGS = (
     "queue",
     "spool",
     "spool_limit",
+    "spool_age",
+    "token_file",
     "grace",
     "combined",
     "include",
@@ -61,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", metavar="SIZE", help="copies that may wait for the shipper (default: 32MiB)")
     parser.add_argument("--spool", metavar="FILE", help="where events wait for an absent receiver")
     parser.add_argument("--spool-limit", metavar="SIZE", help="size of the spool (default: 256MiB)")
+    parser.add_argument("--spool-age", metavar="DURATION", help="how long events may wait there (default: 1d)")
+    parser.add_argument("--token-file", metavar="FILE", help="bearer token for --url, read again when it changes")
     parser.add_argument("--grace", metavar="DURATION", help="time to drain after SIGTERM (default: 10s)")
 
 
@@ -119,12 +123,19 @@ def make_plan(settings: Settings) -> Plan:
         max_body=parse_size(capture.max_body),
         held=max(2 * parse_size(capture.queue), parse_size(capture.max_body)),
         url=capture.url or "",
+        timeout=parse_duration(capture.timeout),
+        connections=capture.connections,
+        pipeline=capture.pipeline,
+        token=capture.token.get_secret_value(),
+        token_file=capture.token_file,
         log=transport.path,
         topic=transport.topic,
         partitions=transport.partitions,
         retain=parse_size(transport.retain),
         spool=capture.spool,
         spool_limit=parse_size(capture.spool_limit),
+        spool_age=parse_duration(capture.spool_age),
+        buffer=parse_size(capture.buffer),
         drain=0.4 * grace,
     )
     listen, upstream, admin = (_address(capture, name) for name in ("listen", "upstream", "admin"))

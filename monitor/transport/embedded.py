@@ -192,13 +192,15 @@ class EmbeddedPublisher:
         Unavailable : the log is locked, its disk is full: nothing was taken.
         """
         limit = self._max_record_bytes
+        large = [record for record in records if record.value is not None and len(record.value) > limit]
         fitting = [record for record in records if record.value is None or len(record.value) <= limit]
         self._log.append(self._topic, fitting)
-        if len(fitting) < len(records):
-            largest = max(len(record.value) for record in records if record.value is not None)
+        if large:
+            largest = max(len(record.value or b"") for record in large)
             raise Rejected(
-                f"{len(records) - len(fitting)} of {len(records)} records are larger than topic {self._topic} "
-                f"takes: {largest} bytes, at most {limit}"
+                f"{len(large)} of {len(records)} records are larger than topic {self._topic} "
+                f"takes: {largest} bytes, at most {limit}",
+                refused=large,
             )
 
     async def close(self) -> None:

@@ -26,11 +26,11 @@ import orjson
 
 from monitor.events import Checkpoint, Delivery, Partition, Record
 from monitor.transport.base import Block, Rejected
-from monitor.transport.log_file import LogError, Statements, connect, execute, in_words
+from monitor.transport.log_file import DamagedLogError, LogError, Statements, connect, execute, in_words
 from monitor.transport.murmur2 import partition_of
 from monitor.transport.retention import TRIM_ROWS, delete, make_room, releasable
 
-__all__ = ["EmbeddedLog", "LogError", "PartitionStats"]
+__all__ = ["DamagedLogError", "EmbeddedLog", "LogError", "PartitionStats"]
 
 ROW_BYTES = 32
 """What a record is taken to cost beside its key, headers and value."""
@@ -181,8 +181,8 @@ class EmbeddedLog:
             raise self._damaged(partition, offset)
         return rows
 
-    def _damaged(self, partition: Partition, offset: int) -> LogError:
-        return LogError(
+    def _damaged(self, partition: Partition, offset: int) -> DamagedLogError:
+        return DamagedLogError(
             f"the log {self.path} is damaged: records of {partition} are missing or unreadable "
             f"from offset {offset} on; move it away and start again with a new one"
         )

@@ -59,6 +59,10 @@ class LogError(ValueError):
     """The log cannot be used as asked, now or later; the message says why and what to do."""
 
 
+class DamagedLogError(LogError):
+    """The file is damaged, or was never a log."""
+
+
 @contextmanager
 def in_words(path: Path) -> Iterator[None]:
     """SQLite's errors as :class:`Unavailable`, where waiting may help, or :class:`LogError`."""
@@ -74,8 +78,10 @@ def in_words(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> LogError:
-    return LogError(f"the log {path} is damaged or no log ({error}); move it away and start again with a new one")
+def _damaged(path: Path, error: Exception) -> DamagedLogError:
+    return DamagedLogError(
+        f"the log {path} is damaged or no log ({error}); move it away and start again with a new one"
+    )
 
 
 def _explained(message: str) -> str:

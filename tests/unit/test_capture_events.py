@@ -1,26 +1,20 @@
-"""Exchanges to events, and events to their receiver, with and without the disk in between."""
+"""Exchanges to events, and what the two processes tell each other."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from monitor.capture import outbox as outbox_module
 from monitor.capture.conversation import Conversation
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.metrics import METRICS, Counters, Ledger, sample
-from monitor.capture.outbox import Outbox
 from monitor.capture.plan import Address, Plan, Shipping, read_plan, write_plan
 from monitor.capture.record import Recorder
 from monitor.capture.selection import select
-from monitor.capture.spool import Spool
 from monitor.events import Delivery, payload_event
-from monitor.transport.base import Record, Rejected, Unavailable
+from monitor.transport.base import Record
 
 PREDICT = "/v1/models/income:predict"
 
@@ -198,215 +192,3 @@ def test_a_plan_travels_by_descriptor() -> None:
 def test_no_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
         Address.parse(text)
-
-
-class Receiver:
-    """A publisher that is away, or refuses, when told so."""
-
-    def __init__(self) -> None:
-        self.got: list[str] = []
-        self.away = False
-        self.refused: frozenset[str] = frozenset()
-        self.attempts = 0
-        self.gate: asyncio.Event | None = None
-
-    async def publish(self, records: Sequence[Record]) -> None:
-        self.attempts += 1
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.away:
-            raise Unavailable("away")
-        names = [r.headers["ce_id"] for r in records]
-        self.got += [name for name in names if name not in self.refused]
-        if self.refused & set(names):
-            raise Rejected("refused")
-
-    async def close(self) -> None: ...
-
-
-def record(number: int, size: int = 10) -> Record:
-    return Record("m", {"ce_id": str(number)}, bytes(size), 0.0)
-
-
-Scene = Callable[[Outbox, Receiver, Counters, Spool], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    monkeypatch.setattr(outbox_module, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(outbox_module, "LONGEST_PAUSE", 0.005)
-
-    def run(scene: Scene, limit: int = 1_000_000, spool_limit: int = 1_000_000) -> None:
-        async def main() -> None:
-            spool = Spool(tmp_path / "spool.db", spool_limit)
-            receiver, counters = Receiver(), Counters()
-            outbox = Outbox(receiver, spool, counters, limit=limit)
-            try:
-                await scene(outbox, receiver, counters, spool)
-                assert set(counters) <= {name for metric in METRICS for name in metric.samples}
-            finally:
-                spool.close()
-
-        asyncio.run(main())
-
-    return run
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
-
-
-def names(*numbers: int) -> list[str]:
-    return [str(number) for number in range(*numbers)]
-
-
-def test_records_are_published_in_order(play: Callable[..., None]) -> None:
-    async def scene(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        outbox.start()
-        for number in range(1000):
-            outbox.put(record(number))
-        await outbox.close(60)
-        assert receiver.got == names(1000)
-        assert counters[sample("published_total")] == 1000
-        assert len(spool) == 0
-
-    play(scene)
-
-
-def test_an_absent_receiver_gets_everything_later(play: Callable[..., None]) -> None:
-    async def scene(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        receiver.away = True
-        outbox.start()
-        for number in range(300):
-            outbox.put(record(number))
-            await asyncio.sleep(0)
-        await until(lambda: len(spool) == 300)
-        assert counters[sample("spool_events")] == 300
-        receiver.away = False
-        await until(lambda: len(receiver.got) == 300)
-        outbox.put(record(300))
-        await outbox.close(60)
-        assert receiver.got == names(301)
-        assert counters[sample("spooled_total")] == 300
-        assert counters[sample("published_total")] == 301
-        assert counters[sample("spool_events")] == 0
-
-    play(scene)
-
-
-def test_a_slow_receiver_fills_the_disk_not_the_memory(play: Callable[..., None]) -> None:
-    async def scene(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        receiver.gate = asyncio.Event()
-        outbox.start()
-        outbox.put(record(0))
-        await until(lambda: receiver.attempts == 1)
-        for number in range(1, 400):
-            outbox.put(record(number))
-        assert outbox._bytes <= 50_000
-        assert len(spool) > 300
-        receiver.gate.set()
-        await outbox.close(60)
-        assert receiver.got == names(400)
-
-    play(scene, limit=50_000)
-
-
-def test_beyond_the_spool_the_oldest_go_and_are_counted(play: Callable[..., None]) -> None:
-    async def scene(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        receiver.away = True
-        outbox.start()
-        for number in range(500):
-            outbox.put(record(number, 1000))
-            await asyncio.sleep(0)
-        await until(lambda: counters[sample("spooled_total")] == 500)
-        receiver.away = False
-        await outbox.close(60)
-        dropped = counters[sample("dropped_events_total", reason="spool_full")]
-        assert dropped > 0
-        assert receiver.got == names(dropped, 500)
-        assert dropped + counters[sample("published_total")] == 500
-
-    play(scene, spool_limit=200_000)
-
-
-def test_refused_records_hold_up_nothing(play: Callable[..., None]) -> None:
-    async def scene(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        receiver.refused = frozenset({"3", "7"})
-        for number in range(10):
-            outbox.put(record(number))
-        outbox.start()
-        await outbox.close(60)
-        assert set(receiver.got) == set(names(10)) - {"3", "7"}
-        assert counters[sample("dropped_events_total", reason="rejected")] == 2
-        assert counters[sample("published_total")] == 8
-
-    play(scene)
-
-
-def test_what_is_left_at_the_end_waits_on_disk(play: Callable[..., None], tmp_path: Path) -> None:
-    async def first(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        receiver.gate = asyncio.Event()  # it hangs
-        outbox.start()
-        for number in range(20):
-            outbox.put(record(number))
-        await outbox.close(0.05)
-        assert len(spool) == 20
-        assert counters[sample("dropped_events_total", reason="shutdown")] == 0
-
-    async def second(outbox: Outbox, receiver: Receiver, counters: Counters, spool: Spool) -> None:
-        outbox.start()
-        outbox.put(record(20))
-        await outbox.close(60)
-        assert receiver.got == names(21)
-
-    play(first)
-    play(second)
-
-
-def test_without_a_spool_memory_is_the_bound() -> None:
-    async def main() -> None:
-        receiver, counters = Receiver(), Counters()
-        receiver.away = True
-        outbox = Outbox(receiver, None, counters, limit=20_000)
-        outbox.start()
-        for number in range(100):
-            outbox.put(record(number))
-            await asyncio.sleep(0)
-        await outbox.close(0.01)
-        unavailable, shutdown = (
-            counters[sample("dropped_events_total", reason=r)] for r in ("spool_unavailable", "shutdown")
-        )
-        assert unavailable > 0
-        assert shutdown > 0
-        assert unavailable + shutdown == 100
-
-    asyncio.run(main())
-
-
-def test_settled_counts_the_oldest_only(tmp_path: Path) -> None:
-    async def main() -> None:
-        receiver, told = Receiver(), []
-        receiver.gate = asyncio.Event()
-        spool = Spool(tmp_path / "spool.db", 1_000_000)
-        outbox = Outbox(receiver, spool, Counters(), limit=5_000, settled=told.append)
-        outbox.start()
-        outbox.put(record(0))
-        await until(lambda: receiver.attempts == 1)
-        for number in range(1, 50):
-            outbox.put(record(number))
-        assert told == [], "younger ones are on disk, but the first is still on its way"
-        receiver.gate.set()
-        await outbox.close(60)
-        assert told[-1] == 50
-        assert told == sorted(told)
-        spool.close()
-
-    asyncio.run(main())
-
-
-def test_one_process_a_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.db", 1000)
-    with pytest.raises(Unavailable, match=r"the spool .* is held by process"):
-        Spool(tmp_path / "spool.db", 1000)
-    spool.close()
