@@ -117,7 +117,7 @@ def record(i: int, rows: Sequence[Any]) -> Record:
         "ce_partitionkey": "default/income",
         "content-type": "application/json",
     }
-    return Record("default/income", headers, orjson.dumps({"instances": rows}), 1.7e9)
+    return Record("default/income", headers, orjson.dumps({"instances": rows}), 1767225600.0)
 
 
 def floor(path: Path, events: int) -> None:

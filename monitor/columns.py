@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors.base import UNSEEN, Array, Feature
+from detectors.base import Array, Feature
 from monitor.codecs.base import Tensor, Tensors
 from monitor.events import InvalidEvent
+from monitor.labels import Labels
 
 
 class Columns:
     """Picks columns out of payloads.
 
-    Columns are matched by name where the payload names them, else by position. Without configured features every
-    payload is flattened to ``(n, d)`` and all of it is judged.
+    Columns are matched by name where the payload knows one of their names, else by position; names that nobody
+    configured are then passed over. Without configured features every payload is flattened to ``(n, d)`` and all of it
+    is judged.
 
     Parameters
     ----------
@@ -51,8 +53,8 @@ class Columns:
             self.features = tuple(self._all[i] for i in order)
             self._pick = None if order == list(range(len(names))) else np.array(order, dtype=np.intp)
         self._names = {name: i for i, name in enumerate(names)}
-        self._codes = [_codes(feature) for feature in self._all]
-        self._valued = [(i, values) for i, f in enumerate(self._all) if (values := _values(f)) is not None]
+        self._labels = [Labels(feature) for feature in self._all]
+        self._numbers_are_labels = any(labels.are_numbers for labels in self._labels)
 
     def rows(self, tensors: Tensors) -> Array:
         """``(n, d)`` of ``float64``; ``(0, d)`` for an empty batch.
@@ -64,7 +66,7 @@ class Columns:
         if self._tensor is None and len(tensors) == 1:
             (only,) = tensors.values()
             if not only.columns and only.data.ndim == 2 and only.data.dtype == np.float64:  # the common case
-                return self._chosen(self._width(only.data))
+                return self._chosen(self._coded(self._width(only.data)))
         return self._chosen(self._width(self._matrix(tensors)))
 
     def _matrix(self, tensors: Tensors) -> Array:
@@ -75,7 +77,7 @@ class Columns:
             tensors = {self._tensor: tensors[self._tensor]}
         if not tensors:
             return np.empty((0, len(self._all)))
-        if self._all and all(name in self._names for name in tensors):
+        if any(name in self._names for name in tensors):
             return self._by_name({name: tensor.data for name, tensor in tensors.items()})
         if len(tensors) == 1:
             (tensor,) = tensors.values()
@@ -89,7 +91,9 @@ class Columns:
     def _by_name(self, given: Mapping[str, npt.NDArray[Any]]) -> Array:
         missing = [name for name in self._names if name not in given]
         if missing:
-            raise InvalidEvent("wrong_columns", f"the payload lacks {', '.join(missing)[:200]}")
+            raise InvalidEvent(
+                "wrong_columns", f"the payload names {', '.join(given)[:200]}, and lacks {', '.join(missing)[:200]}"
+            )
         columns = [given[name].reshape(len(given[name]), -1) for name in self._names]
         if any(column.shape[1] != 1 for column in columns) or len({len(column) for column in columns}) > 1:
             raise InvalidEvent(
@@ -99,15 +103,23 @@ class Columns:
 
     def _numbers(self, x: npt.NDArray[Any]) -> Array:
         """Labels to codes, ``None`` to NaN, column by column where the payload is not numeric."""
+        x = self._width(x)
         if x.dtype != object:
-            return x.astype(np.float64, copy=False)
-        self._width(x)
+            return self._coded(x.astype(np.float64, copy=False))
         rows = np.empty(x.shape)
         for i in range(x.shape[1]):
-            codes = self._codes[i] if self._all else None
-            name = self._all[i].name if self._all else f"column {i}"
-            rows[:, i] = [_number(value, codes, name) for value in x[:, i]]
+            labels = self._labels[i] if self._all else Labels(Feature(f"column {i}"))
+            rows[:, i] = labels.of(x[:, i].tolist())
         return rows
+
+    def _coded(self, x: Array) -> Array:
+        if not self._numbers_are_labels:
+            return x
+        x = x.copy()
+        for i, labels in enumerate(self._labels):
+            if labels.are_numbers:
+                x[:, i] = labels.of_numbers(x[:, i])
+        return x
 
     def _width(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._all and x.shape[1] != len(self._all):
@@ -119,10 +131,6 @@ class Columns:
         return x
 
     def _chosen(self, x: Array) -> Array:
-        if self._valued:
-            x = x.copy()
-            for i, values in self._valued:
-                x[:, i] = [_code(value, values) for value in x[:, i].tolist()]
         return x if self._pick is None else x[:, self._pick]
 
 
@@ -133,40 +141,3 @@ def _flat(tensor: Tensor) -> npt.NDArray[Any]:
     if data.size == 0:
         return data.reshape(0, data.shape[-1] if data.ndim > 1 else 0)
     return data.reshape(len(data), -1)
-
-
-def _codes(feature: Feature) -> Mapping[str, float] | None:
-    """Label to code, or to the number that it is where all labels are numbers."""
-    if feature.kind != "categorical":
-        return None
-    values = _values(feature)
-    return dict(zip(feature.categories, range(len(feature.categories)) if values is None else values, strict=True))
-
-
-def _values(feature: Feature) -> Sequence[float] | None:
-    """The categories as numbers, if all are: then a number in the payload is a label, not a code."""
-    if feature.kind != "categorical" or not feature.categories:
-        return None
-    try:
-        return [float(label) for label in feature.categories]
-    except ValueError:
-        return None
-
-
-def _code(value: float, values: Sequence[float]) -> float:
-    if value != value:
-        return value
-    return float(values.index(value)) if value in values else UNSEEN
-
-
-def _number(value: Any, codes: Mapping[str, float] | None, name: str) -> float:
-    if value is None:
-        return np.nan
-    if isinstance(value, str):
-        if codes is None:
-            raise InvalidEvent("not_numeric", f"{name}: {value[:40]!r} where a number belongs")
-        return codes.get(value, UNSEEN)
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidEvent("not_numeric", f"{name}: {str(value)[:40]!r} where a number belongs") from None

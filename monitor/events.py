@@ -63,8 +63,9 @@ class Delivery(NamedTuple):
 class PayloadEvent(NamedTuple):
     """One copied request or response, or both.
 
-    ``time`` is seconds since the epoch; ``derived`` names what was missing and had to be derived (``id``,
-    ``time``). ``headers`` are all headers of the record, ``ce_`` prefix included.
+    ``time`` is seconds since the epoch; ``derived`` names what was missing and had to be derived (``missing_id``,
+    ``missing_time``), or was impossible (``future_time``). ``headers`` are all headers of the record, ``ce_`` prefix
+    included.
     """
 
     id: str
@@ -107,6 +108,9 @@ class Checkpoint(NamedTuple):
     state: str = ""
 
 
+AHEAD_SECONDS = 300.0
+"""How far an event's time may be ahead of its record's: one wrong clock must not close the windows of all others."""
+
 _MODEL_IN_PATH = re.compile(r"/v[12]/models/([^/:]+)")
 _SELDON_PATH = re.compile(r"/seldon/([^/]+)/([^/]+)/")
 _FRACTION = re.compile(r"\.(\d+)")
@@ -138,7 +142,18 @@ def parse_time(text: str) -> float:
         moment = _older_time(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
+    if not 1970 <= moment.year < 3000:  # windows calculate with it, and years end at 9999
+        raise InvalidEvent("invalid_time", f"the event's time {text!r} is not between 1970 and 3000")
     return moment.timestamp()
+
+
+def is_count(text: str) -> bool:
+    """Whether a header's text is a whole number, of a length that ``int`` takes.
+
+    >>> is_count("200"), is_count(""), is_count("\u00b2")
+    (True, False, False)
+    """
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _older_time(text: str) -> datetime:
@@ -154,7 +169,7 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
     """The payload event of a delivery in CloudEvents binary mode, or with Seldon's bare headers.
 
     An event without id is named after its position (the same at every redelivery), one without time takes the
-    record's timestamp; both are noted in ``derived``.
+    record's timestamp, and so does one that is far ahead of it; all is noted in ``derived``.
 
     Raises
     ------
@@ -172,12 +187,14 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
     derived: tuple[str, ...] = ()
     event_id = get("ce_id", "")
     if not event_id:
-        event_id, derived = f"{delivery.partition}:{delivery.offset}", ("id",)
+        event_id, derived = f"{delivery.partition}:{delivery.offset}", ("missing_id",)
     written = get("ce_time")
     if written:
         time = parse_time(written)
+        if time > record.timestamp + AHEAD_SECONDS and record.timestamp > 0:
+            time, derived = record.timestamp, (*derived, "future_time")
     else:
-        time, derived = record.timestamp, (*derived, "time")
+        time, derived = record.timestamp, (*derived, "missing_time")
     path = get("ce_path", "")
     status = get("ce_status", "")
     ce = "ce_type" in headers  # else Seldon's bare headers
@@ -197,7 +214,7 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
         get("content-type") or get("ce_datacontenttype", ""),
         get("ce_contentencoding", ""),
         path,
-        int(status) if status.isdigit() else 0,
+        int(status) if is_count(status) else 0,
         record.value,
         headers,
         derived,

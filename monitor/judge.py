@@ -74,13 +74,15 @@ class InstanceJudge(Judge):
     """Outlier and adversarial monitors: every row is judged at once; a window sums up.
 
     The rows of all events of a block are scored in one call: scores do not depend on batching. ``scores`` holds the
-    arrays of scores since it was last emptied, for the histogram of instance scores.
+    arrays of scores since it was last emptied, for the histogram of instance scores. Events before ``resume`` only
+    fill the window again: what else is to be said of them was said before the restart.
     """
 
     def __init__(self, spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> None:
         super().__init__(spec, partition, state, resume)
         self.scores: list[tuple[Array, float | None]] = []
         self._resume = _place(self.window.state())
+        self._fresh = resume
         self._threshold: float | None = None
 
     def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
@@ -93,7 +95,8 @@ class InstanceJudge(Judge):
             ends = np.cumsum([len(event.rows.x) for event in group])
             starts = ends - [len(event.rows.x) for event in group]
             for i in np.unique(np.searchsorted(ends, np.flatnonzero(verdict.is_outlier), side="right")).tolist():
-                yield instance_finding(self.spec, group[i], scores[starts[i] : ends[i]], verdict.threshold)
+                if group[i].rows.offset >= self._fresh:  # else it was told before the restart
+                    yield instance_finding(self.spec, group[i], scores[starts[i] : ends[i]], verdict.threshold)
             places = zip(group, starts.tolist(), ends.tolist(), strict=True)
             scored = [event.rows._replace(x=scores[start:end, None]) for event, start, end in places]
             for batch in self.window.push(*scored):
@@ -109,7 +112,8 @@ class InstanceJudge(Judge):
             return []
         assert verdict.instance_score is not None
         self._threshold = verdict.threshold
-        self.scores.append((verdict.instance_score, verdict.threshold))
+        before = sum(len(event.rows.x) for event in events if event.rows.offset < self._fresh)
+        self.scores.append((verdict.instance_score[before:], verdict.threshold))
         return [(events, verdict)]
 
     def _sum_up(self, batch: Batch) -> Finding:

@@ -18,6 +18,7 @@ from detectors.base import Array
 from monitor.codecs.base import Tensors
 from monitor.codecs.combined import split
 from monitor.codecs.detect import REASONS as PAYLOAD_REASONS
+from monitor.codecs.detect import is_probe
 from monitor.events import (
     Checkpoint,
     DeadLetter,
@@ -36,8 +37,8 @@ from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.windows import Rows
 
 REASONS = PAYLOAD_REASONS | {
-    "bad_dataref", "detector_failed", "invalid_time", "payload_mismatch", "payload_missing", "row_mismatch",
-    "tombstone", "unknown_type",
+    "bad_dataref", "detector_failed", "internal_error", "invalid_time", "payload_mismatch", "payload_missing",
+    "row_mismatch", "tombstone", "unknown_type",
 }  # fmt: skip
 """Every reason of a dead letter."""
 
@@ -57,6 +58,7 @@ class Tally:
     invalid: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
+    overflow: Counter[str] = field(default_factory=Counter)
     scores: list[tuple[str, Array, float | None]] = field(default_factory=list)
     seconds: list[tuple[str, float]] = field(default_factory=list)
 
@@ -83,6 +85,7 @@ class _PartitionState:
         self.saved: Mapping[str, Any] = saved.get("monitors", {})
         self.judges: dict[str, Judge] = {}
         self.joiners: dict[int, Joiner[tuple[EventRows, Array]]] = {}
+        self.widths: dict[int, int] = {}
 
     def judge(self, spec: MonitorSpec) -> Judge:
         judge = self.judges.get(spec.name)
@@ -112,12 +115,12 @@ class _Gathered:
     def judge(self, state: _PartitionState, outcome: Outcome) -> None:
         """Hand everything to the monitors."""
         for feed, events in self._feeds.values():
-            rows = sum([len(event.rows.x) for event in events])
+            rows = sum([len(event.rows.x) for event in events if event.rows.offset >= state.resumed])
             for spec in feed.monitors:
                 judge = state.judge(spec)
                 outcome.findings.extend(judge.take(events))
                 outcome.tally.rows[spec.name] += rows
-                _drain(spec, judge, outcome)
+                _drain(spec, judge, state.resumed, outcome)
         self.rows = 0
         self._feeds.clear()
 
@@ -159,6 +162,9 @@ class Pipeline:
                 self._take(state, delivery, gathered, outcome)
             except InvalidEvent as error:
                 self._reject(state, delivery, error, "", outcome)
+            except Exception as error:  # a defect of ours: one event must not stop all that come after it
+                told = InvalidEvent("internal_error", f"please report this: {type(error).__name__}: {error}")
+                self._reject(state, delivery, told, "", outcome)
             state.position = delivery.offset
             if gathered.rows >= GATHERED_ROWS:
                 gathered.judge(state, outcome)
@@ -172,7 +178,7 @@ class Pipeline:
         for state in self._partitions.values():
             for judge in state.judges.values():
                 outcome.findings.extend(judge.expire(now))
-                _drain(judge.spec, judge, outcome)
+                _drain(judge.spec, judge, state.resumed, outcome)
         return outcome
 
     def checkpoint(self, partition: Partition) -> Checkpoint | None:
@@ -210,7 +216,7 @@ class Pipeline:
                 tally.skipped["duplicate"] += 1
             return
         for what in event.derived:
-            tally.skipped[f"missing_{what}"] += fresh
+            tally.skipped[what] += fresh
         targets = self._router.targets(event)
         if not targets:
             tally.skipped["unknown_model"] += fresh
@@ -239,37 +245,56 @@ class Pipeline:
                 tally.skipped["error_status"] += fresh
                 continue
             try:
-                self._feed(state, target, event, delivery, gathered, tally)
+                self._feeds(state, target, event, delivery, gathered, outcome)
             except InvalidEvent as error:
-                self._reject(state, delivery, error, route.name, outcome)
+                if error.reason in ("empty_body", "unknown_protocol") and is_probe(event):
+                    tally.skipped["probe"] += fresh
+                else:
+                    self._reject(state, delivery, error, route.name, outcome)
 
-    def _feed(
+    def _feeds(
         self,
         state: _PartitionState,
         target: Target,
         event: PayloadEvent,
         delivery: Delivery,
         gathered: _Gathered,
-        tally: Tally,
+        outcome: Outcome,
     ) -> None:
+        """Decode the event once, and hand it to every feed; what is wrong for one feed may be right for another."""
         if "ce_dataref" in event.headers and event.data == b"":
             event = self._fetch(event)
         tensors = self._decode(event, target.route.protocol)
+        empty = False
+        refused: dict[tuple[str, str], list[str]] = {}
         for feed, columns in target.feeds:
-            rows = Rows(columns.rows(tensors), delivery.partition, delivery.offset, event.time)
-            if not len(rows.x):
-                tally.skipped["empty"] += delivery.offset >= state.resumed
-                continue
-            taken: EventRows | None = EventRows(rows, event)
-            if feed.joined:
-                taken = self._join(state, feed, EventRows(rows, event))
-            if taken is not None:
-                gathered.add(feed, taken)
+            try:
+                rows = Rows(columns.rows(tensors), delivery.partition, delivery.offset, event.time)
+                if not len(rows.x):
+                    empty = True
+                    continue
+                taken: EventRows | None = EventRows(rows, event)
+                if feed.joined:
+                    taken = self._join(state, feed, EventRows(rows, event), outcome.tally)
+                if taken is not None:
+                    _check_width(state, feed, taken.rows.x.shape[1])
+                    gathered.add(feed, taken)
+            except InvalidEvent as error:
+                refused.setdefault((error.reason, str(error)), []).append(feed.names)
+        if empty:
+            outcome.tally.skipped["empty"] += delivery.offset >= state.resumed
+        for why, names in refused.items():
+            whose = target.route.name if len(names) == len(target.feeds) else ", ".join(names)
+            self._reject(state, delivery, InvalidEvent(*why), whose, outcome)
 
     @staticmethod
-    def _join(state: _PartitionState, feed: Feed, taken: EventRows) -> EventRows | None:
+    def _join(state: _PartitionState, feed: Feed, taken: EventRows, tally: Tally) -> EventRows | None:
         rows, event = taken
-        pair = state.joiner(feed).add(event.request_id, event.side, rows.offset, (taken, rows.x))
+        joiner = state.joiner(feed)
+        given_up = joiner.unpaired
+        pair = joiner.add(event.request_id, event.side, rows.offset, (taken, rows.x))
+        if joiner.unpaired > given_up and rows.offset >= state.resumed:
+            tally.skipped["unpaired"] += joiner.unpaired - given_up
         if pair is None:
             return None
         (request, x), (_, y) = pair
@@ -286,7 +311,14 @@ class Pipeline:
         outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error), model))
 
 
-def _drain(spec: MonitorSpec, judge: Judge, outcome: Outcome) -> None:
+def _check_width(state: _PartitionState, feed: Feed, width: int) -> None:
+    """Without configured columns any payload becomes rows: they must have the columns of the detector."""
+    wanted = feed.width or state.widths.setdefault(id(feed), width)
+    if width != wanted:
+        raise InvalidEvent("wrong_columns", f"the rows have {width} columns, the detector was fitted on {wanted}")
+
+
+def _drain(spec: MonitorSpec, judge: Judge, resumed: int, outcome: Outcome) -> None:
     """Move a judge's counts into the outcome."""
     tally = outcome.tally
     tally.seconds.extend((spec.name, seconds) for seconds in judge.seconds)
@@ -294,12 +326,17 @@ def _drain(spec: MonitorSpec, judge: Judge, outcome: Outcome) -> None:
     if judge.window.late:
         tally.late[spec.name] += judge.window.late
         judge.window.late = 0
+    if judge.window.overflow:
+        tally.overflow[spec.name] += judge.window.overflow
+        judge.window.overflow = 0
     if isinstance(judge, InstanceJudge):
         tally.scores.extend((spec.name, *scored) for scored in judge.scores)
         judge.scores.clear()
     for failure in judge.failures:
-        tally.invalid["detector_failed"] += 1
         rows, event = failure.event
+        if rows.offset < resumed:  # told before the restart
+            continue
+        tally.invalid["detector_failed"] += 1
         letter = Delivery(rows.partition, rows.offset, _record(event))
         outcome.dead_letters.append(DeadLetter(letter, "detector_failed", failure.message, spec.name))
     judge.failures.clear()

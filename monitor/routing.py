@@ -31,6 +31,15 @@ class Feed:
     monitors: tuple[MonitorSpec, ...]
 
     @property
+    def width(self) -> int:
+        """Columns that its monitors' detectors were fitted on; 0 if they take any."""
+        return max((len(spec.features) for spec in self.monitors), default=0)
+
+    @property
+    def names(self) -> str:
+        return ", ".join(spec.name for spec in self.monitors)
+
+    @property
     def joined(self) -> bool:
         return self.request is not None and self.response is not None
 

@@ -45,6 +45,9 @@ class Window(Protocol):
     late: int
     """Rows that came after their window was closed, and were left out."""
 
+    overflow: int
+    """Rows beyond what a window keeps, and left out."""
+
     def push(self, *events: Rows) -> Iterator[Batch]:
         """Take the rows of consecutive events; answer the windows that they completed."""
         ...
@@ -93,7 +96,7 @@ class CountWindow:
     def __init__(self, size: int, step: int | None = None, state: Mapping[str, Any] | None = None) -> None:
         self.size = size
         self.step = step or size
-        self.late = 0
+        self.late = self.overflow = 0
         state = state or {"offset": 0, "row": 0}
         self._start = (int(state["offset"]), int(state["row"]))
         self._skip = int(state.get("skip", 0))  # rows to pass over before the next window, when step > size
@@ -236,7 +239,8 @@ class TimeWindow:
     def _add(self, index: int, rows: Rows) -> None:
         count = self._counts.get(index, 0)
         room = min(len(rows.x), self.max_rows - count)
-        self.overflow += len(rows.x) - room
+        if rows.offset >= self._next:
+            self.overflow += len(rows.x) - room
         if room:
             self._open.setdefault(index, []).append((rows, room))
             self._counts[index] = count + room

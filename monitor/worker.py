@@ -134,9 +134,8 @@ class Worker:
             wanted = [finding for finding in outcome.findings if outlet.takes(finding)]
             if wanted:
                 await self._until_taken(type(outlet.sink).__name__, partial(outlet.sink.write, wanted))
-        for finding in outcome.findings:
-            if finding.alarm:
-                log.warning("%s: %s", finding.monitor, finding.text)
+        for finding in {finding.monitor: finding for finding in outcome.findings if finding.alarm}.values():
+            log.warning("%s: %s", finding.monitor, finding.text)  # of many windows at once the last
         if outcome.dead_letters:
             await self._bury(outcome.dead_letters)
 
@@ -183,11 +182,15 @@ class Worker:
         self._pipeline.revoke(partition)
 
     async def _until_taken(self, stage: str, act: Callable[[], Awaitable[None]]) -> None:
-        """Do it until it succeeds, the source paused meanwhile; on :meth:`stop` give up, uncommitted."""
+        """Do it until it succeeds or is refused, the source paused meanwhile; on :meth:`stop` give up, uncommitted."""
         backoff = FIRST_BACKOFF
         while True:
             try:
                 await act()
+                return
+            except Rejected as error:  # for good: trying again would stop everything behind it
+                self._observer.error(stage)
+                log.error("%s: %s", stage, error)
                 return
             except Unavailable as error:
                 self._observer.error(stage)
@@ -214,7 +217,7 @@ def dead_letter_record(letter: DeadLetter) -> Record:
     record = letter.delivery.record
     told = {
         "offpath-reason": letter.reason,
-        "offpath-error": letter.message[:1000],
+        "offpath-error": letter.message[:1000].encode(errors="replace").decode(),  # it may cite half a character
         "offpath-position": _place(letter),
         "offpath-monitor": letter.monitor,
     }

@@ -5,7 +5,6 @@ Source: CloudEvents 1.0; Seldon Core's alibi-detect-server (reply events with ``
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 import orjson
 
 from sinks.base import Finding, Publisher, Record, Rejected
-
-log = logging.getLogger("offpath.sinks")
 
 TYPES: Mapping[str, str] = {
     "drift": "io.seldon.serving.inference.drift",
@@ -25,7 +22,11 @@ REMEMBERED = 10_000
 
 
 class CloudEventsSink:
-    """Publishes each finding once: what :meth:`flush` returned for is durable at the receiver."""
+    """Publishes each finding once: what :meth:`flush` returned for is durable at the receiver.
+
+    What the receiver refuses for good is left out, as it would stop everything behind it: ``flush`` then raises
+    :class:`Rejected`, once.
+    """
 
     def __init__(self, publisher: Publisher, source: str = "offpath", *, only_alarms: bool = False) -> None:
         self._publisher = publisher
@@ -48,8 +49,10 @@ class CloudEventsSink:
             return
         try:
             await self._publisher.publish([to_record(finding, self._source) for finding in self._buffer])
-        except Rejected as error:  # never taken: keeping it would stop everything behind it
-            log.error("the receiver refuses %d findings, which stay in the other sinks: %s", len(self._buffer), error)
+        except Rejected as error:
+            n = len(self._buffer)
+            self._buffer.clear()
+            raise Rejected(f"of {n} findings, which stay in the other sinks, the receiver refuses: {error}") from error
         self._buffer.clear()
 
     async def close(self) -> None:

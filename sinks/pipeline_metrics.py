@@ -9,7 +9,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from sinks.prometheus import MonitorLabels, PrometheusSink
 
-SKIPPED = ("duplicate", "unknown_model", "empty", "error_status", "missing_id", "missing_time")
+SKIPPED = (
+    "duplicate", "unknown_model", "empty", "error_status", "probe", "unpaired",
+    "missing_id", "missing_time", "future_time",
+)  # fmt: skip
 """Why an event led to nothing, or what it lacked, without anything being lost."""
 
 SIDES = ("request", "response", "feedback")
@@ -44,7 +47,8 @@ class PipelineMetrics:
         self._dead = counter("dead_letters", "Events that could not be used, kept as dead letters.", "reason")
         self._rows = counter("rows", "Rows that reached a monitor.", *names)
         self._late = counter("late_rows", "Rows that came after their window was closed.", *names)
-        self._errors = counter("errors", "Failed attempts of a stage; they are tried again.", "stage")
+        self._overflow = counter("overflow_rows", "Rows beyond what a time window keeps (max_rows).", *names)
+        self._errors = counter("errors", "Failed attempts of a stage: tried again, or refused for good.", "stage")
         self._lag = Gauge("offpath_lag_events", "Records not read yet.", ("partition",), registry=registry)
         self._fill = Gauge("offpath_window_fill_ratio", "How full the open window is.", names, registry=registry)
         self._commit = Gauge(
@@ -60,7 +64,7 @@ class PipelineMetrics:
 
     def _create(self, monitors: Sequence[MonitorLabels], reasons: Iterable[str]) -> None:
         for monitor in monitors:
-            for series in (self._rows, self._late, self._fill, self._seconds):
+            for series in (self._rows, self._late, self._overflow, self._fill, self._seconds):
                 series.labels(*monitor[:3])
             for side in SIDES:
                 self._events.labels(monitor.namespace, monitor.model, side)
@@ -77,7 +81,8 @@ class PipelineMetrics:
         for reason, n in tally.skipped.items():
             if n:
                 self._skipped.labels(reason).inc(n)
-        for series, counts in ((self._rows, tally.rows), (self._late, tally.late)):
+        of_monitors = (self._rows, tally.rows), (self._late, tally.late), (self._overflow, tally.overflow)
+        for series, counts in of_monitors:
             for monitor, n in counts.items():
                 series.labels(*self._labels[monitor]).inc(n)
         for monitor, seconds in tally.seconds:

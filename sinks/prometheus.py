@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -69,6 +70,15 @@ class _Series(NamedTuple):
                 self.feature_statistic[feature.name].set(np.nan if statistic is None else statistic)
                 self.feature_p_value[feature.name].set(np.nan if p_val is None else p_val)
 
+    def show_again(self, told: Mapping[str, Any]) -> None:
+        """Set the gauges to a judged window that was written as JSON."""
+        verdict = told["verdict"]
+        self.last.set(datetime.fromisoformat(told["time"]).timestamp())
+        self.alarm.set(int(told["alarm"]))
+        names = ("statistic", "p_val", "threshold", "effect_size")
+        for gauge, name in zip(self.values, names, strict=True):
+            gauge.set(np.nan if verdict[name] is None else verdict[name])
+
 
 class PrometheusSink:
     """Every series exists from the start; a finding whose id was seen changes nothing."""
@@ -115,6 +125,11 @@ class PrometheusSink:
         for gauge in (*series.values, *series.feature_statistic.values(), *series.feature_p_value.values()):
             gauge.set(np.nan)
         return series
+
+    def resume(self, latest: Mapping[str, Any]) -> None:
+        """Show again the last window judged before a restart (:meth:`~sinks.base.Finding.to_dict`); counts nothing."""
+        if latest["monitor"] in self._series:
+            self._series[latest["monitor"]].show_again(latest)
 
     async def write(self, findings: Sequence[Finding]) -> None:
         last: dict[str, Finding] = {}  # of several windows at once, only the last is seen by any scrape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ _ALIASES = {
     "tensorflow": "v1", "v1": "v1", "v2": "v2", "kfserving": "v2", "oip": "v2", "open-inference-protocol": "v2",
     "seldon": "seldon",
 }  # fmt: skip
+
+_GZIP = b"\x1f\x8b"
+_HEALTH = re.compile(rb'\s*\{\s*("(status|ready|live|name)"\s*:\s*("[^"]*"|true|false)\s*,?\s*)+\}\s*')
 
 REASONS = frozenset(
     {
@@ -47,6 +51,8 @@ def decode(event: PayloadEvent, protocol: str = "auto", max_bytes: int = MAX_BYT
         raise InvalidEvent("too_large", f"the body has {len(body)} bytes, at most {max_bytes} are decoded")
     if event.content_encoding:
         body = inflate(body, event.content_encoding, max_bytes)
+    elif body[:2] == _GZIP:  # KServe's agent passes the body on, but not its encoding
+        body = inflate(body, "gzip", max_bytes)
     name = protocol if protocol in CODECS else named(event)
     if name:
         return CODECS[name].decode(body, event.headers)
@@ -81,6 +87,13 @@ def sniff(body: bytes, headers: Mapping[str, str]) -> Tensors:
     if any(key in message for key in ("data", "strData", "binData", "jsonData")):
         return seldon.tensors(message)
     raise InvalidEvent("unknown_protocol", "the body is of no known protocol: V1, V2 or a SeldonMessage")
+
+
+def is_probe(event: PayloadEvent) -> bool:
+    """Whether it is a health check that a logger without paths took for inference: KServe's agent copies them too."""
+    if event.path or len(event.data) > 200:
+        return False
+    return not event.data.strip() or _HEALTH.fullmatch(event.data) is not None
 
 
 def _tensors(entries: list[Any]) -> bool:

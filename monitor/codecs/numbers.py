@@ -22,6 +22,9 @@ SMALLEST = 512
 """Bytes of a body from which it pays."""
 
 _KEY = re.compile(rb'"(?:instances|predictions|data|ndarray|values)"\s*:\s*(?=\[)')
+_LOOKS = 4
+"""How many times its length is looked at of a body in search of arrays: keys can be nested to make it many more."""
+
 _NUMERIC = b"0123456789+-.eE \t\r\n"
 _MARK = "\ue000offpath array "
 """Stands for an array in the text that is left; a payload that holds it is parsed the ordinary way."""
@@ -42,16 +45,20 @@ def extract(body: bytes) -> tuple[bytes, list[npt.NDArray[np.float64]]]:
     pieces: list[bytes] = []
     done = 0
     found = _KEY.search(body)
+    left = _LOOKS * len(body)
     while found:
         start = end = found.end()
         numbers = None
-        for end in _ends(body, start):
+        for end in _ends(body, start, first=not done and left == _LOOKS * len(body)):
+            left -= end - start
             if end - start >= SMALLEST // 2 and (numbers := _numbers(body[start:end])) is not None:
                 break
         if numbers is not None:
             pieces += (body[done:start], b'"%b%d"' % (_MARKED, len(arrays)))
             arrays.append(numbers)
             done = end
+        if end <= start or left <= 0:  # no array ends any more, or too much of it was text: the rest as usual
+            break
         found = _KEY.search(body, start if numbers is None else end)
     rest = b"".join((*pieces, body[done:]))
     return (rest, arrays) if rest.count(_MARKED) == len(arrays) else (body, [])
@@ -69,17 +76,22 @@ def restore(value: Any, arrays: list[npt.NDArray[np.float64]]) -> Any:
     return value
 
 
-def _ends(body: bytes, start: int) -> Iterator[int]:
-    """Behind the array that begins at ``start``, if it holds numbers or rows of numbers; the likely one first."""
+def _ends(body: bytes, start: int, *, first: bool) -> Iterator[int]:
+    """Behind the array that begins at ``start``, if it holds numbers or rows of numbers; 0 if it ends nowhere.
+
+    The ``first`` array of a body is as a rule its only one, with nothing but braces behind it: its end is looked for
+    from the body's end.
+    """
     flat = body.find(b"]", start) + 1
     if body.find(b"[", start + 1, flat) < 0:
         yield flat
         return
-    last = body.rfind(b"]]", start) + 2  # nothing but braces behind it, as a rule, and so found at once
-    yield last
-    first = body.find(b"]]", start) + 2
-    if first != last:
-        yield first
+    last = body.rfind(b"]]", start) + 2 if first else 0
+    if last > 1:
+        yield last
+    end = body.find(b"]]", start) + 2
+    if end != last:
+        yield end if end > 1 else 0
 
 
 def _numbers(text: bytes) -> npt.NDArray[np.float64] | None:

@@ -62,6 +62,8 @@ def _data(data: dict[str, Any]) -> Tensors:
     names = data.get("names") or ()
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise InvalidEvent("bad_shape", "data.names must be a list of strings")
+    if len(set(names)) < len(names):
+        raise InvalidEvent("bad_shape", "data.names holds a name twice")
     if "ndarray" in data:
         return _one("ndarray", array(data["ndarray"], "data.ndarray"), names)
     if "tensor" in data:
@@ -86,7 +88,7 @@ def _one(name: str, values: npt.NDArray[Any], names: Any) -> Tensors:
 
 def _tftensor(tensor: Any) -> npt.NDArray[Any]:
     """TensorProto in proto3 JSON: ``tensorContent`` in base64, or a list of values, one standing for all."""
-    if not isinstance(tensor, dict) or tensor.get("dtype") not in _TF_TYPES:
+    if not isinstance(tensor, dict) or not isinstance(tensor.get("dtype"), str) or tensor["dtype"] not in _TF_TYPES:
         raise InvalidEvent("unknown_datatype", "data.tftensor must have a numeric dtype such as DT_DOUBLE")
     field, code = _TF_TYPES[tensor["dtype"]]
     try:
@@ -98,6 +100,6 @@ def _tftensor(tensor: Any) -> npt.NDArray[Any]:
             wanted = int(np.prod(shape))
             if len(values) == 1 and wanted <= 10_000_000:
                 values = np.full(wanted, values[0])
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidEvent("bad_shape", f"data.tftensor: {error}") from None
     return reshape(values.astype(np.float64), shape, "data.tftensor")

@@ -15,7 +15,7 @@ import orjson
 
 from monitor.codecs.base import Tensor, Tensors
 from monitor.codecs.values import array, is_list, parse_object
-from monitor.events import InvalidEvent
+from monitor.events import InvalidEvent, is_count
 
 DTYPES: Mapping[str, str] = {
     "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "<i1", "INT16": "<i2",
@@ -40,7 +40,7 @@ class V2Codec:
     def decode(self, body: bytes, headers: Mapping[str, str]) -> Tensors:
         length = headers.get(_HEADER_LENGTH, "")
         if length:
-            if not length.isdigit() or int(length) > len(body):
+            if not is_count(length) or int(length) > len(body):
                 raise InvalidEvent("truncated", f"{_HEADER_LENGTH} is {length!r}, the body has {len(body)} bytes")
             return tensors(parse_object(body[: int(length)]), body[int(length) :])
         if b'"binary_data_size"' in body:
@@ -64,7 +64,10 @@ def tensors(message: dict[str, Any], binary: bytes = b"") -> Tensors:
     for key in ("inputs", "outputs"):
         entries = message.get(key)
         if isinstance(entries, list) and (key == "outputs" or "outputs" not in message or entries):
-            return dict(_each(key, entries, binary))
+            found = dict(_each(key, entries, binary))
+            if len(found) < len(entries):
+                raise InvalidEvent("bad_shape", f"two of the {key} have the same name")
+            return found
     raise InvalidEvent("unknown_protocol", "a V2 body has a list of inputs or of outputs")
 
 

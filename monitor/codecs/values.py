@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,7 +46,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
     rest, arrays = extract(body)
     value = parse(rest)
     if arrays:
-        value = restore(value, arrays)
+        try:
+            value = restore(value, arrays)
+        except RecursionError:
+            raise InvalidEvent("invalid_json", "the body's JSON is nested too deeply") from None
     if not isinstance(value, dict):
         raise InvalidEvent("invalid_json", f"the body must be a JSON object, got {type(value).__name__}")
     return value
@@ -62,16 +67,34 @@ def array(values: Any, where: str) -> npt.NDArray[Any]:
     """
     if isinstance(values, np.ndarray):
         return values
+    kinds = _kinds(values, where)  # numpy is not asked: among strings it takes the longest as the width of all
     try:
-        found = np.asarray(values)
-        if found.dtype.kind in "fiub":  # a string among numbers makes it text: nothing is converted silently
-            return found.astype(np.float64, copy=False)
+        if kinds <= _NUMBERS:
+            return np.array(values, dtype=np.float64)
         mixed = np.array(values, dtype=object)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        raise InvalidEvent("not_numeric", f"{where}: a whole number beyond what float64 holds") from None
+    except ValueError:
         raise InvalidEvent("ragged", f"{where}: the rows have different lengths") from None
-    if any(is_list(value) for value in mixed.ravel()[:1000]):
-        raise InvalidEvent("ragged", f"{where}: the rows have different lengths")
-    return mixed
+    if not mixed.ndim or not is_list(mixed.flat[0] if mixed.size else None):
+        return mixed
+    raise InvalidEvent("ragged", f"{where}: the rows have different lengths")
+
+
+_NUMBERS = frozenset({int, float, bool, type(None)})
+
+
+def _kinds(values: Any, where: str) -> set[type]:
+    """The types of the values inside nested lists. Raises :class:`InvalidEvent` where lists and values are mixed."""
+    level: Sequence[Any] = [values]
+    for _ in range(MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        if list not in kinds:
+            return kinds
+        if len(kinds) > 1:
+            raise InvalidEvent("ragged", f"{where}: lists and single values side by side")
+        level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
+    raise InvalidEvent("bad_shape", f"{where}: lists are nested more than {MAX_DEPTH} deep")
 
 
 def b64(value: Any, where: str) -> bytes:

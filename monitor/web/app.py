@@ -29,6 +29,7 @@ SECURITY = {
 
 Page = Callable[..., HTMLResponse]
 Known = Callable[[str], MonitorInfo]
+READ = ["GET", "HEAD"]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -83,7 +84,7 @@ def _errors(app: FastAPI, page: Page) -> None:
 
 
 def _pages(app: FastAPI, store: FindingStore, overview: Overview, page: Page, known: Known) -> None:
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.api_route("/", methods=READ, response_class=HTMLResponse, include_in_schema=False)
     def front() -> HTMLResponse:
         monitors = views.front(overview, store)
         for monitor in monitors:
@@ -159,14 +160,14 @@ def _api(app: FastAPI, store: FindingStore, overview: Overview, known: Known) ->
 
 
 def _operations(app: FastAPI, registry: CollectorRegistry) -> None:
-    @app.get("/metrics", include_in_schema=False)
+    @app.api_route("/metrics", methods=READ, include_in_schema=False)
     def metrics(request: Request) -> Response:
         from prometheus_client.exposition import choose_encoder
 
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": kind})
 
-    @app.get("/healthz", include_in_schema=False)
-    @app.get("/readyz", include_in_schema=False)
+    @app.api_route("/healthz", methods=READ, include_in_schema=False)
+    @app.api_route("/readyz", methods=READ, include_in_schema=False)
     def health() -> JSONResponse:
         return JSONResponse({"status": "ok"})

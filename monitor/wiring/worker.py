@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from monitor.web.server import PageServer
     from sinks.pipeline_metrics import PipelineMetrics
+    from sinks.prometheus import PrometheusSink as Prometheus
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +87,8 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         raise
     metrics.register(LogMetrics(lambda: (*log.stats(transport.topic), *log.stats(transport.dead_letters))))
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
+    if scores is not None:
+        _show_again(settings, scores, specs)
     stages = ("commit", "dead_letters", *(type(outlet.sink).__name__ for outlet in outlets))
     numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages)
     worker = Worker(
@@ -97,6 +101,22 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         parse_duration(settings.worker.commit_every),
     )
     return Assembly(worker, metrics, log, source, outlets, specs, numbers)
+
+
+def _show_again(settings: Settings, sink: Prometheus, specs: Sequence[MonitorSpec]) -> None:
+    """A restart must not look like the end of an alarm, or like a monitor that never judged."""
+    from sinks.base import Unavailable
+    from sinks.store import FindingStore
+
+    store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)
+    if store is None:
+        return
+    with suppress(Unavailable):
+        findings = FindingStore(Path(store.path))
+        for spec in specs:
+            if (latest := findings.latest(spec.name)) is not None:
+                sink.resume(latest)
+        findings.close()
 
 
 def _needs_torch(detector: Detector) -> bool:

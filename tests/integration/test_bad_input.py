@@ -81,6 +81,11 @@ CASES = {
     ),
     "event without id": Case(skipped("missing_id"), GOOD, {"ce_id": None}, ROWS),
     "event without time": Case(skipped("missing_time"), GOOD, {"ce_time": None}, ROWS),
+    "time far in the future": Case(skipped("future_time"), GOOD, {"ce_time": "2026-01-01T02:00:00Z"}, ROWS),
+    "health check": Case(skipped("probe"), b'{"status": "alive"}', {"ce_path": None}),
+    "impossible time": Case(dead("invalid_time"), GOOD, {"ce_time": "9999-12-31T23:59:59Z"}),
+    "status that is no number": Case("", GOOD, {"ce_status": "\u00b2"}, ROWS),
+    "nested too deep": Case(dead("bad_shape"), b'{"instances": ' + b"[" * 50 + b"]" * 50 + b"}"),
     "unreadable time": Case(dead("invalid_time"), GOOD, {"ce_time": "yesterday"}),
     "event of another type": Case(dead("unknown_type"), GOOD, {"ce_type": "com.example.order"}),
     "record without value": Case(dead("tombstone"), None),
@@ -105,7 +110,7 @@ def record(identity: str, case: Case) -> Record:
         "content-type": "application/json",
         **case.headers,
     }
-    return Record("m", {name: value for name, value in headers.items() if value is not None}, case.body, 1.7e9)
+    return Record("m", {name: value for name, value in headers.items() if value is not None}, case.body, 1767225600.0)
 
 
 @pytest.fixture

@@ -208,6 +208,20 @@ class Nowhere:
     async def close(self) -> None: ...
 
 
+def test_a_restart_shows_the_last_verdict_again(assembly: wiring.Assembly, tmp_path: Path) -> None:
+    write(settings(tmp_path), 200)
+    asyncio.run(judge(assembly, 200))
+    before = samples(generate_latest(assembly.registry).decode())
+    asyncio.run(assembly.close())
+    again = wiring.build(settings(tmp_path))
+    after = samples(generate_latest(again.registry).decode())
+    asyncio.run(again.close())
+    drift = frozenset({"namespace": "default", "model": "income", "monitor": "drift"}.items())
+    for name in ("alarm", "statistic", "threshold", "p_value", "effect_size", "last_evaluation_timestamp_seconds"):
+        assert after[f"offpath_{name}", drift] == before[f"offpath_{name}", drift] != 0
+    assert after["offpath_detections_total", drift] == 0, "counters begin anew, as Prometheus expects"
+
+
 def exposed(worker: CollectorRegistry) -> dict[str, str]:
     """What each process shows at ``/metrics``."""
 

@@ -59,6 +59,28 @@ def test_the_same_rows_in_every_form(codec: str, body: Any) -> None:
     assert rows(Columns([AGE, SEX]), body, codec) == [[39, 1], [21, 0]]
 
 
+def test_names_that_nobody_configured_are_passed_over() -> None:
+    columns = Columns([AGE, SEX])
+    assert rows(columns, {"instances": [{"weight": 9, "sex": "M", "age": 39}]}) == [[39, 1]]
+    assert rows(columns, v2(weight=[9.5], sex=["M"], age=[39.0]), "v2") == [[39, 1]]
+    assert rows(columns, v2(whatever=[[39, 1]]), "v2") == [[39, 1]], "no known name: by position"
+
+
+def test_names_are_never_taken_by_position_where_one_is_known() -> None:
+    columns = Columns([AGE, Feature("hours")])
+    for body, codec in (({"instances": [{"age": 1, "weight": 2}]}, "v1"), (v2(weight=[0.5], age=[1.0]), "v2")):
+        with pytest.raises(InvalidEvent, match="lacks hours"):
+            rows(columns, body, codec)
+
+
+def test_categories_that_are_numbers() -> None:
+    signs = Columns([Feature("sign", "categorical", ("-1", "1"))])
+    assert rows(signs, {"instances": [["-1"], ["1"], ["zzz"], [1], [0], [None]]})[:5] == [[0], [1], [-1], [1], [-1]]
+    assert rows(signs, {"instances": [[-1], [1], [7]]}) == [[0], [1], [-1]]
+    mixed = Columns([Feature("doors", "categorical", ("1", "2", "more"))])
+    assert rows(mixed, {"instances": [[1], ["more"], [2], [0]]}) == [[0], [2], [1], [-1]]
+
+
 def test_some_columns_in_another_order() -> None:
     columns = Columns([AGE, SEX, Feature("hours")], columns=["hours", "age"])
     assert [feature.name for feature in columns.features] == ["hours", "age"]

@@ -53,7 +53,7 @@ def test_seldons_bare_kafka_headers() -> None:
     assert (found.model, found.namespace, found.protocol, found.request_id) == ("classifier", "seldon", "seldon", "r")
     assert found.id == "t/3:7", "named after its position"
     assert found.time == 5.5, "the record's timestamp"
-    assert found.derived == ("id", "time")
+    assert found.derived == ("missing_id", "missing_time")
 
 
 @pytest.mark.parametrize(

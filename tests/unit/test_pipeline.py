@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from detectors.base import Feature, Meta, Verdict, as_rows
 from monitor.codecs.base import Tensor, Tensors
+from monitor.columns import Columns
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
 from monitor.findings import MonitorSpec
 from monitor.pipeline import Outcome, Pipeline
@@ -70,7 +72,8 @@ def spec(name: str, detector: Any, window: str = "count", **more: Any) -> Monito
     def make(state: Mapping[str, Any] | None) -> Any:
         return TimeWindow(10.0, 2.0, state=state) if window == "time" else CountWindow(5, state=state)
 
-    return MonitorSpec(name, "default", "m", detector, FEATURES, make, "v1", **more)
+    features = FEATURES * 2 if name == "both" else FEATURES
+    return MonitorSpec(name, "default", "m", detector, features, make, "v1", **more)
 
 
 def pipeline(lookback: int = 50, **more: Any) -> Pipeline:
@@ -165,6 +168,77 @@ def test_alarm_waits_for_consecutive_alerts_and_for_the_effect() -> None:
 
     assert alarms(consecutive=3) == [False, False, True, True]
     assert alarms(min_effect_size=8.0) == [False] * 4
+
+
+def test_one_monitors_trouble_is_no_other_monitors() -> None:
+    log = [
+        delivery(0, [[1, 1]] * 2, requestid="r"),
+        delivery(1, [[1, 1]] * 3, kind=RESPONSE, requestid="r"),
+        delivery(2, [[1, 1]] * 2, kind=RESPONSE, requestid="s"),
+    ]
+    made = fresh()
+    outcome = made.process("t/0", log)
+    assert outcome.tally.rows["answers"] == 5
+    assert [(d.reason, d.monitor) for d in outcome.dead_letters] == [("row_mismatch", "both")]
+
+
+def test_an_internal_error_costs_one_event() -> None:
+    def broken(event: PayloadEvent, protocol: str) -> Tensors:
+        if event.id == "e1":
+            raise ZeroDivisionError("a defect")
+        return decode(event, protocol)
+
+    feed = Feed(PlainColumns(), None, (spec("drift", MeanShift()),))
+    made = Pipeline([ModelRoute("m", "default", {"model": "m*"}, "auto", (feed,))], broken, 50, fetch)
+    made.assign("t/0", None)
+    outcome = made.process("t/0", [delivery(i, [[1, 1]], id=f"e{i}") for i in range(3)])
+    assert outcome.tally.rows["drift"] == 2
+    assert [(d.reason, d.delivery.offset) for d in outcome.dead_letters] == [("internal_error", 1)]
+    assert "ZeroDivisionError: a defect" in outcome.dead_letters[0].message
+
+
+def test_rows_of_another_width_than_the_detectors_are_refused() -> None:
+    class AnyWidth:
+        def rows(self, tensors: Tensors) -> npt.NDArray[np.float64]:
+            return np.asarray(tensors["x"].data, dtype=np.float64)
+
+    for features in (FEATURES, ()):  # known from the detector, or pinned by the first event
+        feed = Feed(AnyWidth(), None, (dataclasses.replace(spec("drift", MeanShift()), features=features),))
+        made = Pipeline([ModelRoute("m", "default", {"model": "m*"}, "auto", (feed,))], decode, 50, fetch)
+        made.assign("t/0", None)
+        outcome = made.process("t/0", [delivery(0, [[1, 1]]), delivery(1, [[1]]), delivery(2, [[2, 2]] * 4)])
+        assert [(d.reason, d.delivery.offset) for d in outcome.dead_letters] == [("wrong_columns", 1)]
+        assert [f.verdict.n for f in outcome.findings] == [5]
+
+
+def test_after_a_restart_nothing_is_counted_or_told_again() -> None:
+    log = [delivery(i, [[9, 9]], id=f"e{i}") for i in range(4)]
+    first = fresh()
+    before = first.process("t/0", log)
+    assert len([f for f in before.findings if f.monitor == "outlier"]) == 4
+    again = pipeline()
+    again.assign("t/0", first.checkpoint("t/0"))
+    after = again.process("t/0", log)
+    assert not after.findings
+    assert not any(after.tally.rows.values())
+    assert not any(len(scores) for _, scores, _ in after.tally.scores)
+    more = again.process("t/0", [delivery(4, [[9, 9]], id="e4")])
+    assert more.tally.rows["outlier"] == 1
+    assert {f.monitor for f in more.findings} == {"drift", "outlier"}
+
+
+def test_health_checks_that_a_logger_copied_are_no_dead_letters() -> None:
+    from monitor.codecs.detect import decode as real
+
+    feed = Feed(Columns(FEATURES), Columns(FEATURES), (spec("drift", MeanShift()),))
+    made = Pipeline([ModelRoute("m", "default", {"model": "m*"}, "auto", (feed,))], real, 50, fetch)
+    made.assign("t/0", None)
+    bodies = (b"", b'{"status": "alive"}', b'{"name": "m", "ready": true}', b'{"status": 3}', b'{"x": "alive"}')
+    log = [delivery(i, [], id=f"e{i}") for i in range(len(bodies))]
+    log = [d._replace(record=d.record._replace(value=body)) for d, body in zip(log, bodies, strict=True)]
+    outcome = made.process("t/0", log)
+    assert outcome.tally.skipped["probe"] == 3
+    assert [d.delivery.offset for d in outcome.dead_letters] == [3, 4]
 
 
 def test_request_and_response_are_judged_side_by_side() -> None:
