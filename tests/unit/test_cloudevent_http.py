@@ -97,7 +97,7 @@ def test_kserves_event_passes_with_every_attribute() -> None:
         "content-type": "application/json",
     }
     assert (record.key, record.value, record.timestamp) == ("my-ns/my-isvc", b'{"instances":[[4]]}', NOW)
-    event = payload_event(Delivery("payloads/0", 0, record))
+    event = payload_event(Delivery("payloads/0", 0, record._replace(timestamp=1795397600.0)))  # when it was captured
     assert (event.model, event.namespace, event.side, event.derived) == ("my-isvc", "my-ns", "request", ())
 
 
