@@ -184,17 +184,10 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
     side = SIDES.get(kind)
     if side is None:
         raise InvalidEvent("unknown_type", f"type {kind!r} is no inference request, response or feedback")
-    derived: tuple[str, ...] = ()
     event_id = get("ce_id", "")
+    time, derived = _time_of(record)
     if not event_id:
-        event_id, derived = f"{delivery.partition}:{delivery.offset}", ("missing_id",)
-    written = get("ce_time")
-    if written:
-        time = parse_time(written)
-        if time > record.timestamp + AHEAD_SECONDS and record.timestamp > 0:
-            time, derived = record.timestamp, (*derived, "future_time")
-    else:
-        time, derived = record.timestamp, (*derived, "missing_time")
+        event_id, derived = f"{delivery.partition}:{delivery.offset}", ("missing_id", *derived)
     path = get("ce_path", "")
     status = get("ce_status", "")
     ce = "ce_type" in headers  # else Seldon's bare headers
@@ -219,3 +212,14 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
         headers,
         derived,
     )
+
+
+def _time_of(record: Record) -> tuple[float, tuple[str, ...]]:
+    """The event's time, and what was wrong with it."""
+    written = record.headers.get("ce_time")
+    if not written:
+        return record.timestamp, ("missing_time",)
+    time = parse_time(written)
+    if time > record.timestamp + AHEAD_SECONDS and record.timestamp > 0:
+        return record.timestamp, ("future_time",)
+    return time, ()

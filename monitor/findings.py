@@ -141,8 +141,10 @@ def _flagged(
 
 
 def _label(feature: Feature, value: float) -> Any:
-    if feature.kind == "categorical" and value == value and value != UNSEEN:
+    if feature.kind == "categorical" and value == value:
         code = int(value)
+        if value == UNSEEN:
+            return "a value never seen"
         if code == value and 0 <= code < len(feature.categories):
             return feature.categories[code]
     return None if value != value else int(value) if value.is_integer() else value

@@ -7,122 +7,33 @@ killed and starts again from its checkpoint reaches the same findings.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.base import Array
 from monitor.codecs.base import Tensors
 from monitor.codecs.combined import split
-from monitor.codecs.detect import REASONS as PAYLOAD_REASONS
 from monitor.codecs.detect import is_probe
 from monitor.events import (
     Checkpoint,
     DeadLetter,
     Delivery,
-    Finding,
     InvalidEvent,
     Partition,
     PayloadEvent,
-    Record,
     payload_event,
 )
-from monitor.findings import EventRows, MonitorSpec
-from monitor.joining import Joiner, Seen
-from monitor.judge import InstanceJudge, Judge, make_judge
+from monitor.findings import EventRows
+from monitor.outcome import Outcome, Tally
+from monitor.partition import Gathered, PartitionState, check_width, drain
 from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.windows import Rows
-
-REASONS = PAYLOAD_REASONS | {
-    "bad_dataref", "detector_failed", "internal_error", "invalid_time", "payload_mismatch", "payload_missing",
-    "row_mismatch", "tombstone", "unknown_type",
-}  # fmt: skip
-"""Every reason of a dead letter."""
 
 GATHERED_ROWS = 2048
 """Rows that are decoded before their monitors judge them."""
 
 Decode = Callable[[PayloadEvent, str], Tensors]
 Fetch = Callable[[PayloadEvent], PayloadEvent]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened to the events of a block, in numbers. ``events`` counts by (namespace, model, side)."""
-
-    events: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    invalid: Counter[str] = field(default_factory=Counter)
-    rows: Counter[str] = field(default_factory=Counter)
-    late: Counter[str] = field(default_factory=Counter)
-    overflow: Counter[str] = field(default_factory=Counter)
-    scores: list[tuple[str, Array, float | None]] = field(default_factory=list)
-    seconds: list[tuple[str, float]] = field(default_factory=list)
-
-
-class Outcome(NamedTuple):
-    """What came of a block, or of the passing of time."""
-
-    findings: list[Finding]
-    dead_letters: list[DeadLetter]
-    tally: Tally
-
-
-class _PartitionState:
-    """Everything that is remembered of one partition."""
-
-    def __init__(self, partition: Partition, lookback: int, checkpoint: Checkpoint | None) -> None:
-        saved = json.loads(checkpoint.state) if checkpoint and checkpoint.state else {}
-        self.partition = partition
-        self.resumed = int(saved.get("next", checkpoint.offset if checkpoint else 0))
-        self.next = self.resumed
-        self.position = -1
-        self.seen = Seen(lookback)
-        self.lookback = lookback
-        self.saved: Mapping[str, Any] = saved.get("monitors", {})
-        self.judges: dict[str, Judge] = {}
-        self.joiners: dict[int, Joiner[tuple[EventRows, Array]]] = {}
-        self.widths: dict[int, int] = {}
-
-    def judge(self, spec: MonitorSpec) -> Judge:
-        judge = self.judges.get(spec.name)
-        if judge is None:
-            judge = make_judge(spec, self.partition, self.saved.get(spec.name), self.resumed)
-            self.judges[spec.name] = judge
-        return judge
-
-    def joiner(self, feed: Feed) -> Joiner[tuple[EventRows, Array]]:
-        return self.joiners.setdefault(id(feed), Joiner(self.lookback))
-
-
-class _Gathered:
-    """Rows on their way to the monitors, some at a time: calls are few, and the rows are still in the cache."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._feeds: dict[int, tuple[Feed, list[EventRows]]] = {}
-
-    def add(self, feed: Feed, taken: EventRows) -> None:
-        self.rows += len(taken.rows.x)
-        try:
-            self._feeds[id(feed)][1].append(taken)
-        except KeyError:
-            self._feeds[id(feed)] = (feed, [taken])
-
-    def judge(self, state: _PartitionState, outcome: Outcome) -> None:
-        """Hand everything to the monitors."""
-        for feed, events in self._feeds.values():
-            rows = sum([len(event.rows.x) for event in events if event.rows.offset >= state.resumed])
-            for spec in feed.monitors:
-                judge = state.judge(spec)
-                outcome.findings.extend(judge.take(events))
-                outcome.tally.rows[spec.name] += rows
-                _drain(spec, judge, state.resumed, outcome)
-        self.rows = 0
-        self._feeds.clear()
 
 
 class Pipeline:
@@ -142,11 +53,11 @@ class Pipeline:
         self._names = {spec.name for route in routes for feed in route.feeds for spec in feed.monitors}
         self._decode, self._fetch = decode, fetch
         self._lookback = lookback
-        self._partitions: dict[Partition, _PartitionState] = {}
+        self._partitions: dict[Partition, PartitionState] = {}
 
     def assign(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
         """Begin with the partition, where the checkpoint says or at its first record."""
-        self._partitions[partition] = _PartitionState(partition, self._lookback, checkpoint)
+        self._partitions[partition] = PartitionState(partition, self._lookback, checkpoint)
 
     def revoke(self, partition: Partition) -> None:
         """Forget the partition: somebody else has it."""
@@ -156,7 +67,7 @@ class Pipeline:
         """Judge consecutive deliveries of an assigned partition."""
         state = self._partitions[partition]
         outcome = Outcome([], [], Tally())
-        gathered = _Gathered()
+        gathered = Gathered()
         for delivery in deliveries:
             try:
                 self._take(state, delivery, gathered, outcome)
@@ -178,7 +89,7 @@ class Pipeline:
         for state in self._partitions.values():
             for judge in state.judges.values():
                 outcome.findings.extend(judge.expire(now))
-                _drain(judge.spec, judge, state.resumed, outcome)
+                drain(judge.spec, judge, state.resumed, outcome)
         return outcome
 
     def checkpoint(self, partition: Partition) -> Checkpoint | None:
@@ -203,9 +114,9 @@ class Pipeline:
 
     def _take(
         self,
-        state: _PartitionState,
+        state: PartitionState,
         delivery: Delivery,
-        gathered: _Gathered,
+        gathered: Gathered,
         outcome: Outcome,
     ) -> None:
         event = payload_event(delivery)
@@ -228,11 +139,11 @@ class Pipeline:
 
     def _judge(
         self,
-        state: _PartitionState,
+        state: PartitionState,
         targets: Sequence[Target],
         event: PayloadEvent,
         delivery: Delivery,
-        gathered: _Gathered,
+        gathered: Gathered,
         outcome: Outcome,
     ) -> None:
         fresh, tally = delivery.offset >= state.resumed, outcome.tally
@@ -254,11 +165,11 @@ class Pipeline:
 
     def _feeds(
         self,
-        state: _PartitionState,
+        state: PartitionState,
         target: Target,
         event: PayloadEvent,
         delivery: Delivery,
-        gathered: _Gathered,
+        gathered: Gathered,
         outcome: Outcome,
     ) -> None:
         """Decode the event once, and hand it to every feed; what is wrong for one feed may be right for another."""
@@ -277,7 +188,7 @@ class Pipeline:
                 if feed.joined:
                     taken = self._join(state, feed, EventRows(rows, event), outcome.tally)
                 if taken is not None:
-                    _check_width(state, feed, taken.rows.x.shape[1])
+                    check_width(state, feed, taken.rows.x.shape[1])
                     gathered.add(feed, taken)
             except InvalidEvent as error:
                 refused.setdefault((error.reason, str(error)), []).append(feed.names)
@@ -288,7 +199,7 @@ class Pipeline:
             self._reject(state, delivery, InvalidEvent(*why), whose, outcome)
 
     @staticmethod
-    def _join(state: _PartitionState, feed: Feed, taken: EventRows, tally: Tally) -> EventRows | None:
+    def _join(state: PartitionState, feed: Feed, taken: EventRows, tally: Tally) -> EventRows | None:
         rows, event = taken
         joiner = state.joiner(feed)
         given_up = joiner.unpaired
@@ -303,44 +214,9 @@ class Pipeline:
         return EventRows(rows._replace(x=np.hstack([x, y])), request.event)
 
     def _reject(
-        self, state: _PartitionState, delivery: Delivery, error: InvalidEvent, model: str, outcome: Outcome
+        self, state: PartitionState, delivery: Delivery, error: InvalidEvent, model: str, outcome: Outcome
     ) -> None:
         if delivery.offset < state.resumed:  # told before the restart
             return
         outcome.tally.invalid[error.reason] += 1
         outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error), model))
-
-
-def _check_width(state: _PartitionState, feed: Feed, width: int) -> None:
-    """Without configured columns any payload becomes rows: they must have the columns of the detector."""
-    wanted = feed.width or state.widths.setdefault(id(feed), width)
-    if width != wanted:
-        raise InvalidEvent("wrong_columns", f"the rows have {width} columns, the detector was fitted on {wanted}")
-
-
-def _drain(spec: MonitorSpec, judge: Judge, resumed: int, outcome: Outcome) -> None:
-    """Move a judge's counts into the outcome."""
-    tally = outcome.tally
-    tally.seconds.extend((spec.name, seconds) for seconds in judge.seconds)
-    judge.seconds.clear()
-    if judge.window.late:
-        tally.late[spec.name] += judge.window.late
-        judge.window.late = 0
-    if judge.window.overflow:
-        tally.overflow[spec.name] += judge.window.overflow
-        judge.window.overflow = 0
-    if isinstance(judge, InstanceJudge):
-        tally.scores.extend((spec.name, *scored) for scored in judge.scores)
-        judge.scores.clear()
-    for failure in judge.failures:
-        rows, event = failure.event
-        if rows.offset < resumed:  # told before the restart
-            continue
-        tally.invalid["detector_failed"] += 1
-        letter = Delivery(rows.partition, rows.offset, _record(event))
-        outcome.dead_letters.append(DeadLetter(letter, "detector_failed", failure.message, spec.name))
-    judge.failures.clear()
-
-
-def _record(event: PayloadEvent) -> Record:
-    return Record(event.headers.get("ce_partitionkey"), event.headers, event.data, event.time)

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Protocol
 
 from monitor.events import DeadLetter, Finding, Partition, Record
-from monitor.pipeline import Outcome, Pipeline, Tally
+from monitor.outcome import Outcome, Tally
+from monitor.pipeline import Pipeline
 from monitor.transport.base import Assigned, Block, Idle, Publisher, Rejected, Revoked, Source, Unavailable
 from sinks.base import Sink
 

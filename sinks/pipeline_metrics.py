@@ -74,7 +74,7 @@ class PipelineMetrics:
             self._dead.labels(reason)
 
     def observe(self, tally: Any) -> None:
-        """Take a :class:`monitor.pipeline.Tally`."""
+        """Take a :class:`monitor.outcome.Tally`."""
         for (namespace, model, side), n in tally.events.items():
             self._events.labels(namespace, model, side).inc(n)
             self._totals["events"] += n

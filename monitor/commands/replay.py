@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from monitor.events import Finding
     from monitor.findings import MonitorSpec
-    from monitor.pipeline import Outcome
+    from monitor.outcome import Outcome
     from monitor.settings import Settings
 
 HELP = "run monitors over a captured log or a table, publishing nothing"
@@ -95,7 +95,7 @@ def from_table(specs: tuple[MonitorSpec, ...], path: Path) -> Iterator[Outcome]:
     from monitor.events import PayloadEvent
     from monitor.findings import EventRows
     from monitor.judge import make_judge
-    from monitor.pipeline import Outcome, Tally
+    from monitor.outcome import Outcome, Tally
     from monitor.windows import Rows
 
     for spec in specs:

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from detectors.base import Array, Meta, Verdict, as_rows, default_features
 from monitor import tables
 from monitor.codecs.detect import decode
+from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
 from monitor.pipeline import Pipeline
 from monitor.settings import ModelSettings, MonitorSettings, Settings
 from monitor.transport.log import EmbeddedLog
-from monitor.windows import CountWindow
 from monitor.wiring.monitors import selected_features
 from monitor.wiring.routes import fetcher, route
 

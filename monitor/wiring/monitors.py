@@ -13,9 +13,11 @@ from detectors import artifact, registry
 from detectors.base import Detector, DetectorError, Feature
 from monitor import tables
 from monitor.columns import Columns
+from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
 from monitor.settings import FeatureSettings, ModelSettings, MonitorSettings, Settings, WindowSettings, parse_duration
-from monitor.windows import CountWindow, TimeWindow, Window
+from monitor.time_window import TimeWindow
+from monitor.windows import Window
 
 
 def features_of(settings: Sequence[FeatureSettings]) -> tuple[Feature, ...]:

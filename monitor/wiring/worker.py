@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from detectors.base import Detector, DetectorError
 from monitor.findings import MonitorSpec
-from monitor.pipeline import REASONS
+from monitor.outcome import REASONS
 from monitor.settings import Settings, StoreSink, parse_duration
 from monitor.transport import embedded
 from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from detectors.base import Feature, Meta, Verdict, as_rows
 from monitor.codecs.base import Tensor, Tensors
 from monitor.columns import Columns
+from monitor.count_window import CountWindow
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
 from monitor.findings import MonitorSpec
-from monitor.pipeline import Outcome, Pipeline
+from monitor.outcome import Outcome
+from monitor.pipeline import Pipeline
 from monitor.routing import Feed, ModelRoute
-from monitor.windows import CountWindow, TimeWindow
+from monitor.time_window import TimeWindow
 
 FEATURES = (Feature("a"), Feature("b"))
 REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"

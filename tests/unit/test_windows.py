@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.windows import Batch, CountWindow, Rows, TimeWindow, Window
+from monitor.count_window import CountWindow
+from monitor.time_window import TimeWindow
+from monitor.windows import Batch, Rows, Window
 
 events = st.lists(st.integers(0, 7), min_size=1, max_size=40)
 

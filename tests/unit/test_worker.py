@@ -12,7 +12,7 @@ import pytest
 
 from monitor import worker as worker_module
 from monitor.events import Checkpoint, DeadLetter, Delivery, Record
-from monitor.pipeline import Outcome, Tally
+from monitor.outcome import Outcome, Tally
 from monitor.transport.base import Assigned, Block, Idle, Revoked, Signal, Unavailable
 from monitor.worker import Worker, dead_letter_record
 

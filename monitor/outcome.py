@@ -1,0 +1,39 @@
+"""What came of a block of deliveries: findings, dead letters, and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from detectors.base import Array
+from monitor.codecs.detect import REASONS as PAYLOAD_REASONS
+from monitor.events import DeadLetter, Finding
+
+REASONS = PAYLOAD_REASONS | {
+    "bad_dataref", "detector_failed", "internal_error", "invalid_time", "payload_mismatch", "payload_missing",
+    "row_mismatch", "tombstone", "unknown_type",
+}  # fmt: skip
+"""Every reason of a dead letter."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened to the events of a block, in numbers. ``events`` counts by (namespace, model, side)."""
+
+    events: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    invalid: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
+    overflow: Counter[str] = field(default_factory=Counter)
+    scores: list[tuple[str, Array, float | None]] = field(default_factory=list)
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+
+
+class Outcome(NamedTuple):
+    """What came of a block, or of the passing of time."""
+
+    findings: list[Finding]
+    dead_letters: list[DeadLetter]
+    tally: Tally
