@@ -25,6 +25,10 @@ WANTED = frozenset(
 """Headers that every event needs, in lower case."""
 
 
+SMALL = 1024
+"""Bytes below which a piece of a body is joined to the one before it."""
+
+
 class Memory:
     """The bytes that all open bodies together may hold.
 
@@ -55,7 +59,7 @@ class Body:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self.size = 0
         self.cut = ""
 
@@ -68,14 +72,22 @@ class Body:
         if not self._memory.take(len(data)):
             self.cut = "memory"
             return
-        self._parts.append(data)
+        parts = self._parts
+        if parts and len(data) < SMALL:  # as objects of their own small pieces would hold a multiple of their size
+            if isinstance(parts[-1], bytearray):
+                parts[-1] += data
+            else:
+                parts.append(bytearray(data))
+        else:
+            parts.append(data)
         self.size += len(data)
 
     def take(self) -> bytes:
         """The bytes; the memory they count against is free again."""
         parts = self._parts
         self.drop()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        first = parts[0] if len(parts) == 1 else None
+        return first if isinstance(first, bytes) else b"".join(parts)
 
     def drop(self) -> None:
         self._memory.give(self.size)

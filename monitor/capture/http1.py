@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import deque
+from functools import lru_cache
 
 import httptools
 
@@ -12,9 +13,16 @@ from monitor.capture.exchange import Exchange, Message, Recorder, UnparsableErro
 from monitor.capture.frames import CLIENT, UPSTREAM
 
 LONGEST_HEAD = 256 * 1024
-"""Bytes of a target, of a response's head without body, or of what follows an offer to upgrade."""
+"""Bytes that may come without anything coming of them: a head, trailers, or what follows an offer to upgrade."""
 
-FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+LONGEST_TEXT = 1024
+"""Bytes of a path or of a header's value that are kept."""
+
+MOST_PIPELINED = 1024
+"""Requests of a connection that may wait for their answers."""
+
+_LENGTH, _CODING = "content-length", "transfer-encoding"
+_IGNORED = ""
 
 _logger = logging.getLogger("offpath.capture.shipper")
 
@@ -34,8 +42,8 @@ class Http1:
         self._responses = _Responses(self, recorder)
         self._request_parser = httptools.HttpRequestParser(self._requests)
         self._response_parser = httptools.HttpResponseParser(self._responses)
-        self._offer: bytes | None = None
-        self._head = b""
+        self._offer: bytearray | None = None
+        self._head = bytearray()
         self.pipelines = False
         self.left = ""
         self.now = 0.0
@@ -48,6 +56,8 @@ class Http1:
         UnparsableError : they are no HTTP/1, or the connection is upgraded to something else.
         """
         self.now = now
+        speaker = self._requests if side == CLIENT else self._responses
+        speaker.quiet += len(data)
         try:
             if side == CLIENT:
                 self._from_client(data)
@@ -62,6 +72,8 @@ class Http1:
             raise UnparsableError("internal") from error
         except httptools.HttpParserError as error:
             raise UnparsableError("malformed") from error
+        if speaker.quiet > LONGEST_HEAD:
+            raise UnparsableError("malformed")
         if self.left:
             raise UnparsableError(self.left, lasting=self.left == "upgrade")
 
@@ -111,7 +123,7 @@ class Http1:
         if self._offer is None:
             self._request_parser.feed_data(data)
         else:
-            self._offered(self._offer + data)
+            self._offered(data)
 
     def _offered_upgrade(self, rest: bytes) -> None:
         """The parser stops behind the head of a request that offers to upgrade. Its body is HTTP/1 all the same."""
@@ -124,9 +136,11 @@ class Http1:
 
     def _offered(self, rest: bytes) -> None:
         """What follows the request is HTTP only if the answer declines the upgrade."""
-        if len(rest) > LONGEST_HEAD:
+        self._requests.quiet = 0
+        self._offer = bytearray() if self._offer is None else self._offer
+        self._offer += rest
+        if len(self._offer) > LONGEST_HEAD:
             raise UnparsableError("upgrade", lasting=True)
-        self._offer = rest
         if not self.exchanges:
             self.declined()
 
@@ -136,7 +150,7 @@ class Http1:
             rest, self._offer = self._offer, None
             self._request_parser = httptools.HttpRequestParser(self._requests)
             if rest:
-                self.feed(CLIENT, rest, self.now)
+                self.feed(CLIENT, bytes(rest), self.now)
 
     def _from_upstream(self, data: bytes) -> None:
         while data and self.exchanges and self.exchanges[0].method == "HEAD":
@@ -148,13 +162,13 @@ class Http1:
 
     def _without_body(self, data: bytes) -> bytes:
         """Skip the head of a response to HEAD, which announces a body that does not come; returns what follows."""
+        before = len(self._head)
         self._head += data
-        end = self._head.find(b"\r\n\r\n")
+        end = self._head.find(b"\r\n\r\n", max(before - 3, 0))
         if end < 0:
-            if len(self._head) > LONGEST_HEAD:
-                raise UnparsableError("malformed")
             return b""
-        head, rest, self._head = self._head[:end], self._head[end + 4 :], b""
+        head, rest, self._head = self._head[:end], bytes(self._head[end + 4 :]), bytearray()
+        self._responses.quiet = 0
         if not head.startswith(b"HTTP/1."):
             raise UnparsableError("malformed")
         if head[9:10] != b"1":  # else an interim response: the real one follows
@@ -169,20 +183,64 @@ def _report(cause: BaseException | None) -> None:
     _logger.error("an exchange cannot be recorded: %s%s", type(cause).__name__, place)
 
 
+class Names(dict[bytes, str]):
+    """Header names as they were sent, to what they are kept as; empty if they are not.
+
+    >>> names = Names(frozenset({b"x-id"}))
+    >>> names[b"X-Id"], names[b"Host"], names[b"Content-Length"]
+    ('x-id', '', 'content-length')
+    """
+
+    def __init__(self, wanted: frozenset[bytes]) -> None:
+        super().__init__()
+        self._kept = {name: name.decode() for name in wanted}
+        self._kept |= {_LENGTH.encode(): _LENGTH, _CODING.encode(): _CODING}
+
+    @classmethod
+    @lru_cache(maxsize=4)
+    def of(cls, wanted: frozenset[bytes]) -> Names:
+        """Those of a recorder: all its connections share them."""
+        return cls(wanted)
+
+    def __missing__(self, name: bytes) -> str:
+        kept = self._kept.get(name.lower(), _IGNORED)
+        if len(self) < 1024 and len(name) < 64:  # names are the clients' to choose
+            self[name] = kept
+        return kept
+
+
 class _Side:
     """Callbacks of httptools that both sides share."""
 
     message: Message
     exchange: Exchange | None
+    framing: bytes
+    """What the head says of the body's length."""
 
     def __init__(self, connection: Http1, recorder: Recorder) -> None:
         self._connection, self._recorder = connection, recorder
         self.exchange = None
-        self._cap, self._wanted = recorder.max_body, recorder.wanted
+        self._cap, self._names = recorder.max_body, Names.of(recorder.wanted)
+        self.framing = b""
         self._captured = self._measured = False
         self._in_head = True
+        self.quiet = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        kept = self._names[name]
+        if kept is _IGNORED or not self._in_head:
+            return
+        if kept is _LENGTH:
+            self._measured = True
+            self.framing += b"content-length: " + value + b"\r\n"
+        elif kept is _CODING:
+            self.framing += b"transfer-encoding: " + value + b"\r\n"
+        else:
+            text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT]
+            self.message.headers[kept] = text.decode("latin-1")
 
     def on_body(self, data: bytes) -> None:
+        self.quiet = 0
         if not self._captured:
             return
         message = self.message
@@ -199,7 +257,6 @@ class _Requests(_Side):
 
     def __init__(self, connection: Http1, recorder: Recorder) -> None:
         super().__init__(connection, recorder)
-        self.framing = b""
         self._goes_on = False
 
     def on_message_begin(self) -> None:
@@ -214,19 +271,10 @@ class _Requests(_Side):
     def on_url(self, url: bytes) -> None:
         if self._goes_on:
             return
-        self._target += url
-        if len(self._target) > LONGEST_HEAD:
-            self._connection.left = "malformed"
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if not self._in_head:
-            return
-        if name in self._wanted:
-            self.message.headers[name.decode()] = value.decode("latin-1")
-        elif name in FRAMING:
-            self._measured = self._measured or name == b"content-length"
-            self.framing += name + b": " + value + b"\r\n"
+        if not self._target:
+            self._target = url
+        elif len(self._target) < LONGEST_TEXT:
+            self._target += url
 
     def on_headers_complete(self) -> None:
         if self._goes_on:
@@ -234,10 +282,13 @@ class _Requests(_Side):
         exchange, connection = self.exchange, self._connection
         assert exchange is not None
         self._in_head = False
+        self.quiet = 0
         exchange.method = connection.method
-        exchange.path = self._target.partition(b"?")[0].decode("latin-1")
+        exchange.path = self._target.partition(b"?")[0][:LONGEST_TEXT].decode("latin-1")
         if connection.exchanges:
             connection.pipelines = True
+            if len(connection.exchanges) >= MOST_PIPELINED:
+                connection.left = "pipelined"
         connection.exchanges.append(exchange)
         self._recorder.begin(exchange)
         self._captured = exchange.request.wanted
@@ -255,16 +306,12 @@ class _Requests(_Side):
 
 
 class _Responses(_Side):
-    def __init__(self, connection: Http1, recorder: Recorder) -> None:
-        super().__init__(connection, recorder)
-        self._sized = True
-
     @property
     def ends_with_connection(self) -> bool:
-        return self.exchange is not None and not self._in_head and not self._sized
+        return self.exchange is not None and not self._in_head and not self.framing
 
     def on_message_begin(self) -> None:
-        self._in_head, self._captured, self._sized, self._measured = True, False, False, False
+        self._in_head, self._captured, self._measured, self.framing = True, False, False, b""
         exchanges = self._connection.exchanges
         if not exchanges:
             self._connection.left = "unsolicited"
@@ -275,19 +322,10 @@ class _Responses(_Side):
         self.message.headers.clear()  # of an interim response
         self.message.started = self._connection.now
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if not self._in_head:
-            return
-        if name in self._wanted:
-            self.message.headers[name.decode()] = value.decode("latin-1")
-        elif name in FRAMING:
-            self._sized = True
-            self._measured = self._measured or name == b"content-length"
-
     def on_headers_complete(self) -> None:
         assert self.exchange is not None
         self._in_head = False
+        self.quiet = 0
         exchange = self.exchange
         exchange.status = self._connection.status
         self._captured = exchange.response.wanted and exchange.status >= 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.capture.conversation import LOST, OPAQUE, TALKING, Conversation
-from monitor.capture.exchange import WANTED, Exchange, Memory, Message
+from monitor.capture.exchange import WANTED, Body, Exchange, Memory, Message
 from monitor.capture.frames import CLIENT, NOBODY, UPSTREAM
+from monitor.capture.http1 import LONGEST_HEAD, LONGEST_TEXT, MOST_PIPELINED
 from monitor.capture.metrics import METRICS, Counters, sample
 
 PREDICT = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -346,3 +348,67 @@ def test_after_any_gaps_every_response_belongs_to_its_request(
             open_request = told[4]
         elif told[0] == "response":
             assert told[5] == open_request
+
+
+class TestBounds:
+    """What hostile bytes may hold."""
+
+    PIECE = b"a" * 4096
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            b"POST /",
+            PREDICT + b"X-Long: ",
+            PREDICT + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Trailer: ",
+            PREDICT + b"Transfer-Encoding: chunked\r\n\r\n3;ext=",
+        ],
+        ids=["target", "header", "trailer", "chunk extension"],
+    )
+    def test_a_head_without_end_is_given_up(self, start: bytes) -> None:
+        heard, conversation, _ = hear([(CLIENT, start)])
+        for _ in range(LONGEST_HEAD // len(self.PIECE) - 1):
+            conversation.data(CLIENT, self.PIECE, 1.0)
+        assert conversation.state == TALKING
+        for _ in range(2):
+            conversation.data(CLIENT, self.PIECE, 1.0)
+        assert conversation.state == LOST
+        assert heard.told[-1][-1] == "malformed"
+
+    @pytest.mark.parametrize("request_line", [b"POST / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/1.1\r\n\r\n"])
+    def test_nor_is_a_response_waited_for(self, request_line: bytes) -> None:
+        _, conversation, _ = hear([(CLIENT, request_line), (UPSTREAM, b"HTTP/1.1 200 OK\r\nX-Long: ")])
+        for _ in range(LONGEST_HEAD // len(self.PIECE) + 1):
+            conversation.data(UPSTREAM, self.PIECE, 1.0)
+        assert conversation.state == LOST
+
+    def test_a_body_is_no_head(self) -> None:
+        heard, conversation, _ = hear([(CLIENT, PREDICT + b"Content-Length: 1000000\r\n\r\n")])
+        for _ in range(1_000_000 // 4000):
+            conversation.data(CLIENT, self.PIECE[:4000], 1.0)
+        assert conversation.state == TALKING
+        assert heard.told[-1][0] == "request"
+
+    def test_texts_are_cut(self) -> None:
+        path = b"/v1/models/" + b"m" * 5000
+        heard, _, _ = hear([(CLIENT, b"POST " + path + b" HTTP/1.1\r\nX-Request-Id: " + b"r" * 5000 + b"\r\n\r\n")])
+        _, _, told, headers, _ = heard.told[0]
+        assert (len(told), len(headers["x-request-id"])) == (LONGEST_TEXT, LONGEST_TEXT)
+
+    def test_requests_that_nobody_answers(self) -> None:
+        heard, conversation, _ = hear([(CLIENT, (PREDICT + b"Content-Length: 0\r\n\r\n") * (MOST_PIPELINED + 1))])
+        assert conversation.state == LOST
+        assert conversation.open_messages == 0
+        assert heard.told[-1][-1] == "pipelined"
+
+    def test_small_pieces_hold_what_they_are(self) -> None:
+        body = Body(Memory(10**6))
+        tracemalloc.start()
+        try:
+            for i in range(50_000):
+                body.add(b"%09d" % i, 10**6)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 1.3 * body.size
+        assert body.take() == b"".join(b"%09d" % i for i in range(50_000))
