@@ -6,6 +6,7 @@ CloudEvent would count as a failure.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import time
@@ -17,8 +18,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, d
 from starlette.requests import ClientDisconnect
 
 from monitor.events import InvalidEvent, Record
+from monitor.structured import UNSUPPORTED
 from monitor.transport.base import Publisher, Rejected, Unavailable
-from monitor.transport.cloudevent_http import UNSUPPORTED, record_from_http
+from monitor.transport.cloudevent_http import record_from_http
 
 RETRY_AFTER = "1"
 """Seconds that a sender is asked to wait while the transport is away."""
@@ -175,7 +177,7 @@ class _Endpoint:
     async def readyz(self) -> Response:
         """The transport can be reached."""
         try:
-            self._ready()
+            await asyncio.to_thread(self._ready)
         except (Unavailable, ValueError) as error:
             return Response(f"{error}\n", status_code=503, media_type="text/plain")
         return Response("ok\n", media_type="text/plain")

@@ -21,12 +21,12 @@ from monitor.events import (
     InvalidEvent,
     Partition,
     PayloadEvent,
-    payload_event,
 )
 from monitor.findings import EventRows
 from monitor.outcome import Outcome, Tally
 from monitor.partition import Gathered, PartitionState, check_width, drain
 from monitor.routing import Feed, ModelRoute, Router, Target
+from monitor.structured import event_of
 from monitor.windows import Rows
 
 GATHERED_ROWS = 2048
@@ -119,7 +119,7 @@ class Pipeline:
         gathered: Gathered,
         outcome: Outcome,
     ) -> None:
-        event = payload_event(delivery)
+        event = event_of(delivery)
         fresh = delivery.offset >= state.resumed
         tally = outcome.tally
         if state.seen.add(event[:3], delivery.offset):

@@ -17,7 +17,18 @@ from typing import Protocol
 from monitor.events import DeadLetter, Finding, Partition, Record
 from monitor.outcome import Outcome, Tally
 from monitor.pipeline import Pipeline
-from monitor.transport.base import Assigned, Block, Idle, Publisher, Rejected, Revoked, Source, Unavailable
+from monitor.transport.base import (
+    Assigned,
+    Block,
+    Idle,
+    Leaving,
+    Publisher,
+    Rejected,
+    Revoked,
+    Source,
+    Unavailable,
+    Waiting,
+)
 from sinks.base import Sink
 
 CUT = "offpath-cut"
@@ -26,6 +37,9 @@ CUT = "offpath-cut"
 CUT_BYTES = 64 * 1024
 
 log = logging.getLogger("offpath.worker")
+
+HELD_FINDINGS = 1000
+"""So many are given to the sinks before it is time to commit."""
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 30.0
 """Seconds between attempts at a sink that is away."""
@@ -38,7 +52,7 @@ class Observer(Protocol):
 
     def fill(self, fill: Mapping[str, float]) -> None: ...
 
-    def lag(self, partition: Partition, events: int) -> None: ...
+    def lag(self, partition: Partition, events: int, seconds: float) -> None: ...
 
     def dead_letters(self, reasons: Sequence[str]) -> None: ...
 
@@ -87,6 +101,8 @@ class Worker:
         self._clock = clock
         self._commit_every = commit_every
         self._assigned: set[Partition] = set()
+        self._behind: set[Partition] = set()
+        self._findings: dict[Partition, list[Finding]] = {}
         self._dirty: set[Partition] = set()
         self._last_commit = clock()
         self._stopping = asyncio.Event()
@@ -98,13 +114,10 @@ class Worker:
                 await self._block(signal)
             elif isinstance(signal, Idle):
                 await self._idle(signal.now)
-            elif isinstance(signal, Assigned):
-                log.info("reading %s from offset %d", signal.partition, signal.start)
-                self._assigned.add(signal.partition)
-                self._observer.lag(signal.partition, 0)  # the series is there before there is anything to read
-                self._pipeline.assign(signal.partition, signal.checkpoint)
-            elif isinstance(signal, Revoked):
-                self._forget(signal.partition)
+            elif isinstance(signal, Waiting):
+                await self._commit_in_time()
+            else:
+                await self._rebalance(signal)
             if self._stopping.is_set():
                 break
         await self._commit()
@@ -113,7 +126,22 @@ class Worker:
         """Ask the loop to end after the block at hand."""
         self._stopping.set()
 
+    async def _rebalance(self, signal: Assigned | Leaving | Revoked) -> None:
+        if isinstance(signal, Assigned):
+            log.info("reading %s from offset %d", signal.partition, signal.start)
+            self._assigned.add(signal.partition)
+            self._observer.lag(signal.partition, 0, 0.0)  # the series is there before there is anything to read
+            self._pipeline.assign(signal.partition, signal.checkpoint)
+        elif isinstance(signal, Leaving):
+            await self._commit()
+        else:
+            log.info("%s is another worker's now", signal.partition)
+            self._forget(signal.partition)
+
     async def _idle(self, now: float) -> None:
+        for partition in self._behind:
+            self._observer.lag(partition, 0, 0.0)
+        self._behind.clear()
         outcome = self._pipeline.expire(now)
         if outcome.findings:  # windows were closed by the clock: their place has to be noted too
             self._dirty |= self._assigned
@@ -124,17 +152,28 @@ class Worker:
     async def _block(self, block: Block) -> None:
         outcome = self._pipeline.process(block.partition, block.deliveries)
         self._dirty.add(block.partition)
-        self._observer.lag(block.partition, block.end_offset - block.deliveries[-1].offset - 1)
+        self._lag(block)
         await self._emit(outcome)
-        if self._clock() - self._last_commit >= self._commit_every:
+        await self._commit_in_time()
+
+    def _lag(self, block: Block) -> None:
+        last = block.deliveries[-1]
+        events = block.end_offset - last.offset - 1
+        since = last.record.timestamp
+        self._observer.lag(block.partition, events, max(0.0, time.time() - since) if events and since > 0 else 0.0)
+        if events:
+            self._behind.add(block.partition)
+
+    async def _commit_in_time(self) -> None:
+        held = sum(map(len, self._findings.values()))
+        if self._dirty and (self._clock() - self._last_commit >= self._commit_every or held > HELD_FINDINGS):
             await self._commit()
 
     async def _emit(self, outcome: Outcome) -> None:
+        """Findings are kept until the commit: those of a partition that is lost before are another worker's."""
         self._observer.observe(outcome.tally)
-        for outlet in self._outlets:
-            wanted = [finding for finding in outcome.findings if outlet.takes(finding)]
-            if wanted:
-                await self._until_taken(type(outlet.sink).__name__, partial(outlet.sink.write, wanted))
+        for finding in outcome.findings:
+            self._findings.setdefault(finding.first.partition, []).append(finding)
         for finding in {finding.monitor: finding for finding in outcome.findings if finding.alarm}.values():
             log.warning("%s: %s", finding.monitor, finding.text)  # of many windows at once the last
         if outcome.dead_letters:
@@ -162,12 +201,19 @@ class Worker:
                 log.error("the dead-letter topic rejects a record, which is lost: %s", error)
 
     async def _commit(self) -> None:
-        """Flush every sink, then commit the partitions that went on."""
+        """Give the findings to the sinks and flush them, then commit the partitions that went on."""
+        ours = set(await self._source.still_ours(self._assigned))
+        findings = [finding for partition, of_it in self._findings.items() if partition in ours for finding in of_it]
+        self._findings.clear()
+        for outlet in self._outlets:
+            wanted = [finding for finding in findings if outlet.takes(finding)]
+            if wanted:
+                await self._until_taken(type(outlet.sink).__name__, partial(outlet.sink.write, wanted))
         for outlet in self._outlets:
             await self._until_taken(type(outlet.sink).__name__, outlet.sink.flush)
         checkpoints = {
             partition: checkpoint
-            for partition in self._dirty & self._assigned
+            for partition in self._dirty & ours
             if (checkpoint := self._pipeline.checkpoint(partition)) is not None
         }
         self._last_commit = self._clock()
@@ -179,6 +225,9 @@ class Worker:
 
     def _forget(self, partition: Partition) -> None:
         self._assigned.discard(partition)
+        self._behind.discard(partition)
+        self._findings.pop(partition, None)
+        self._observer.lag(partition, 0, 0.0)
         self._dirty.discard(partition)
         self._pipeline.revoke(partition)
 

@@ -50,6 +50,12 @@ class PipelineMetrics:
         self._overflow = counter("overflow_rows", "Rows beyond what a time window keeps (max_rows).", *names)
         self._errors = counter("errors", "Failed attempts of a stage: tried again, or refused for good.", "stage")
         self._lag = Gauge("offpath_lag_events", "Records not read yet.", ("partition",), registry=registry)
+        self._age = Gauge(
+            "offpath_lag_seconds",
+            "Age of the record read last while others wait behind it, else 0.",
+            ("partition",),
+            registry=registry,
+        )
         self._fill = Gauge("offpath_window_fill_ratio", "How full the open window is.", names, registry=registry)
         self._commit = Gauge(
             "offpath_last_commit_timestamp_seconds", "When the worker last committed; 0 before.", registry=registry
@@ -95,8 +101,9 @@ class PipelineMetrics:
         for monitor, value in fill.items():
             self._fill.labels(*self._labels[monitor]).set(value)
 
-    def lag(self, partition: str, events: int) -> None:
+    def lag(self, partition: str, events: int, seconds: float) -> None:
         self._lag.labels(partition).set(events)
+        self._age.labels(partition).set(seconds)
         self._lags[partition] = events
 
     def dead_letters(self, reasons: Sequence[str]) -> None:

@@ -56,6 +56,12 @@ def open_publisher(plan: Shipping) -> Publisher:
             token=plan.token,
             token_file=Path(plan.token_file) if plan.token_file else None,
         )
+    if plan.kafka is not None:
+        from monitor.transport.kafka.cluster import late_publisher
+        from monitor.transport.kafka.options import KafkaOptions, TopicLayout
+
+        layout = TopicLayout(**(plan.layout or {}))
+        return late_publisher(KafkaOptions(**plan.kafka), plan.topic, layout, create=plan.create_topics)
     return LatePublisher(lambda: _embedded(plan))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from monitor.capture.rules import ModelColumns, RedactRule, SampleRule
@@ -42,8 +43,10 @@ class Address(NamedTuple):
 class Shipping(NamedTuple):
     """What the shipper is told: which events to make, where they go, where they wait.
 
-    ``url`` is empty when events go to the embedded log at ``log``. ``drain`` is how many seconds it has, once the
-    relay has closed the tap, until it must have published or spooled everything.
+    ``url`` is empty when events go to Kafka (``kafka`` and ``layout``: the fields of
+    :class:`~monitor.transport.kafka.options.KafkaOptions` and ``TopicLayout``) or to the embedded log at ``log``.
+    ``drain`` is how many seconds it has, once the relay has closed the tap, until it must have published or spooled
+    everything.
     """
 
     source: str
@@ -80,6 +83,9 @@ class Shipping(NamedTuple):
     topic: str = "payloads"
     partitions: int = 1
     retain: int = 1024**3
+    kafka: Mapping[str, Any] | None = None
+    layout: Mapping[str, Any] | None = None
+    create_topics: bool = True
     spool: str = ".offpath/spool.db"
     spool_limit: int = 256 * 1024 * 1024
     spool_age: float = 24 * 3600.0

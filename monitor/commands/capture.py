@@ -45,8 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="where clients call (default: 127.0.0.1:9081)")
     parser.add_argument("--upstream", metavar="HOST:PORT", help="the model server (default: 127.0.0.1:8080)")
     parser.add_argument("--admin", metavar="HOST:PORT", help="/metrics, /healthz, /readyz (default: 127.0.0.1:9082)")
-    parser.add_argument("--url", help="post events here instead of to the embedded log")
-    parser.add_argument("--log", metavar="FILE", help="the embedded log (default: transport.path, .offpath/log.db)")
+    parser.add_argument("--url", help="post events here instead of to the configured transport")
+    parser.add_argument(
+        "--log", metavar="FILE", help="append events to this embedded log (default: transport.path, .offpath/log.db)"
+    )
     parser.add_argument("--mode", choices=("all", "request", "response"), help="which side (default: all)")
     parser.add_argument("--combined", action="store_true", default=None, help="one event for request and response")
     parser.add_argument("--include", metavar="GLOB", action="append", help="paths to capture (default: inference)")
@@ -95,7 +97,7 @@ def make_plan(settings: Settings) -> Plan:
     from monitor.capture.rules import RedactRule, SampleRule
     from monitor.settings import parse_duration, parse_size
 
-    capture, transport = settings.capture, settings.transport
+    capture = settings.capture
     grace = parse_duration(capture.grace)
     shipping = Shipping(
         source=capture.source or f"http://{capture.listen}",
@@ -128,10 +130,7 @@ def make_plan(settings: Settings) -> Plan:
         pipeline=capture.pipeline,
         token=capture.token.get_secret_value(),
         token_file=capture.token_file,
-        log=transport.path,
-        topic=transport.topic,
-        partitions=transport.partitions,
-        retain=parse_size(transport.retain),
+        **_destination(settings),
         spool=capture.spool,
         spool_limit=parse_size(capture.spool_limit),
         spool_age=parse_duration(capture.spool_age),
@@ -147,6 +146,26 @@ def _columns(model: ModelSettings) -> ModelColumns:
 
     features, outputs = (tuple(column.name for column in side) for side in (model.features, model.outputs))
     return ModelColumns(model.match.model or model.name, features, outputs)
+
+
+def _destination(settings: Settings) -> dict[str, Any]:
+    """Where events go that are not posted: the fields of the plan that say so."""
+    from monitor.settings import KafkaTransportSettings, parse_size
+
+    transport = settings.transport
+    if not isinstance(transport, KafkaTransportSettings):
+        told = {"log": transport.path, "partitions": transport.partitions, "retain": parse_size(transport.retain)}
+    elif settings.capture.url:
+        told = {}
+    else:
+        from monitor import wiring
+
+        told = {
+            "kafka": wiring.kafka_options(transport)._asdict(),
+            "layout": wiring.layout(transport)._asdict(),
+            "create_topics": transport.create_topics,
+        }
+    return {**told, "topic": transport.topic}
 
 
 def _address(capture: CaptureSettings, name: str) -> Address:
@@ -187,5 +206,11 @@ def _settings(args: argparse.Namespace) -> Settings:
     if args.payloads:
         update["payloads"] = settings.payloads.model_copy(update={"directory": args.payloads})
     if args.log:
-        update["transport"] = settings.transport.model_copy(update={"path": args.log})
+        from monitor.settings import TransportSettings
+
+        configured = settings.transport
+        embedded = (
+            configured if isinstance(configured, TransportSettings) else TransportSettings(topic=configured.topic)
+        )
+        update["transport"] = embedded.model_copy(update={"path": args.log})
     return settings.model_copy(update=update)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import socket
 
     from monitor.settings import Settings
-    from monitor.transport.log import EmbeddedLog
+    from monitor.wiring import OpenTransport
 
 HELP = "take CloudEvents over HTTP (KServe, Seldon, Knative) into the log"
 EXAMPLE = """example:
@@ -33,22 +33,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import asyncio
     import logging
     import os
 
-    from monitor import configuration
-    from monitor.transport.embedded import open_log
+    from monitor import configuration, wiring
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = configuration.load(args.config)
-    log = open_log(settings.transport)
+    transport = wiring.open_transport(settings)
     try:
-        return _serve(settings, args.listen or settings.ingest.listen, log, os.environ.get(TOKEN))
+        return _serve(settings, args.listen or settings.ingest.listen, transport, os.environ.get(TOKEN))
     finally:
-        log.close()
+        asyncio.run(transport.close())
 
 
-def _serve(settings: Settings, listen: str, log: EmbeddedLog, token: str | None) -> int:
+def _serve(settings: Settings, listen: str, transport: OpenTransport, token: str | None) -> int:
     """Serve until SIGTERM or SIGINT; requests under way are finished first."""
     import logging
     import signal
@@ -57,14 +57,12 @@ def _serve(settings: Settings, listen: str, log: EmbeddedLog, token: str | None)
 
     from monitor.ingest import create_app
     from monitor.settings import parse_size
-    from monitor.transport.embedded import EmbeddedPublisher
 
-    topic = settings.transport.topic
     app = create_app(
-        EmbeddedPublisher(log, topic),
+        transport.publisher(settings.transport.topic),
         max_body=parse_size(settings.ingest.max_body),
         token=token,
-        ready=lambda: log.stats(topic),
+        ready=transport.ready,
     )
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)

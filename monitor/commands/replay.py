@@ -77,11 +77,16 @@ def from_log(settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | No
     from contextlib import closing
 
     from monitor import wiring
+    from monitor.settings import TransportSettings
     from monitor.transport.log import EmbeddedLog
 
     pipeline = wiring.build_pipeline(settings, specs)
     assigned: set[str] = set()
-    with closing(EmbeddedLog(path or Path(settings.transport.path), create=False)) as log:
+    if path is None:
+        if not isinstance(settings.transport, TransportSettings):
+            raise ValueError(f"transport.type is {settings.transport.type}: say which embedded log to read")
+        path = Path(settings.transport.path)
+    with closing(EmbeddedLog(path, create=False)) as log:
         for block in log.scan(settings.transport.topic):
             if block.partition not in assigned:
                 assigned.add(block.partition)

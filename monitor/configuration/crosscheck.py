@@ -5,6 +5,7 @@ The checks read the plain values and pass over what is not of the right kind, so
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ def cross_check(values: Mapping[str, Any]) -> Iterator[Found]:
         for place, value, expected, word in check_detector(monitor.get("detector"), chosen(model, monitor)):
             yield Found((*at, "detector", *place), value, expected, word)
     yield from _sinks(values)
+    yield from _files(values)
     yield from _addresses(values)
     yield from check_redaction(values)
 
@@ -145,16 +147,27 @@ def _columns(model: Mapping[str, Any], monitor: Mapping[str, Any], at: Path) -> 
         yield Found((*at, "tensor"), monitor["tensor"], "has no meaning with side: joined")
 
 
+def _files(values: Mapping[str, Any]) -> Iterator[Found]:
+    """Files that the brokers' security needs."""
+    transport = values.get("transport")
+    security = transport.get("security") if isinstance(transport, dict) else None
+    for key in ("ca", "cert", "key", "password_file"):
+        path = security.get(key) if isinstance(security, dict) else None
+        if isinstance(path, str) and not os.path.isfile(path):  # noqa: PTH113 - Path is a place in the document here
+            yield Found(("transport", "security", key), path, "there is no such file")
+
+
 def _sinks(values: Mapping[str, Any]) -> Iterator[Found]:
     transport = values.get("transport")
     transport = transport if isinstance(transport, dict) else {}
+    state = transport.get("state", "offpath-state") if transport.get("type") == "kafka" else None
     payloads, dead = transport.get("topic", "payloads"), transport.get("dead_letters", "dead-letters")
     if payloads == dead:
         yield Found(("transport", "dead_letters"), dead, "must be another topic than transport.topic")
     seen: dict[Any, int] = {}
     for i, sink in _items(values.get("sinks")):
         kind = sink.get("type")
-        if sink.get("topic") is not None and sink["topic"] in (payloads, dead):
+        if sink.get("topic") is not None and sink["topic"] in (payloads, dead, state):
             yield Found(("sinks", i, "topic"), sink["topic"], "is the transport's own; findings need another")
         what = kind if kind == "prometheus" else (str(kind), str(sink["path"])) if "path" in sink else None
         if what is not None and str(sink.get("path")) != "-" and seen.setdefault(what, i) != i:

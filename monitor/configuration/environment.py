@@ -24,7 +24,9 @@ from monitor.settings import Settings
 
 PREFIX = "OFFPATH_"
 
-NOT_SETTINGS = frozenset({"OFFPATH_DATA", "OFFPATH_DEBUG", "OFFPATH_INGEST_TOKEN", "OFFPATH_REDACT_KEY"})
+NOT_SETTINGS = frozenset(
+    {"OFFPATH_DATA", "OFFPATH_DEBUG", "OFFPATH_INGEST_TOKEN", "OFFPATH_KAFKA_PASSWORD", "OFFPATH_REDACT_KEY"}
+)
 """Variables that mean something else, and so does everything that begins with ``OFFPATH_TEST_``."""
 
 

@@ -76,7 +76,7 @@ def _complete(values: dict[str, Any]) -> None:
     defaults = Settings()
     for section, key in _PATHS:
         given = values.setdefault(section, {})
-        if isinstance(given, dict):
+        if isinstance(given, dict) and (section, given.get("type")) != ("transport", "kafka"):
             given.setdefault(key, getattr(getattr(defaults, section), key))
     sinks = values.setdefault("sinks", [sink.model_dump() for sink in defaults.sinks])
     for sink in sinks if isinstance(sinks, list) else ():
@@ -97,6 +97,9 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
 
     for section, key in (*_PATHS, ("payloads", "directory"), ("capture", "redact_key_file")):
         resolve(values.get(section), key)
+    transport = values.get("transport")
+    for key in ("ca", "cert", "key", "password_file"):
+        resolve(transport.get("security") if isinstance(transport, dict) else None, key)
     for sink in _items(values.get("sinks")):
         resolve(sink, "path")
     for monitor in _items(values.get("monitors")):

@@ -29,10 +29,11 @@ def _section(path: str, schema: Mapping[str, Any]) -> Iterator[str]:
             yield f"| `{key}` | {_type(value)} | {default} | {text} |"
         yield ""
     for key, value in properties.items():
-        for below, mark in _sections_of(value):
+        sections = list(_sections_of(value))
+        for below, mark in sections:
             name = f"{path}.{key}{mark}" if path else f"{key}{mark}"
             kind = below["properties"].get("type", {}).get("const")
-            yield from _section(f"{name} (type: {kind})" if kind and mark else name, below)
+            yield from _section(f"{name} (type: {kind})" if kind and len(sections) > 1 else name, below)
 
 
 def _sections_of(value: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:

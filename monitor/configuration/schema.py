@@ -54,9 +54,15 @@ def _schemas(path: tuple[int | str, ...], values: Any) -> list[Mapping[str, Any]
                 inner += _plain(below)
         values = _step(values, part)
         word = values.get("type") if isinstance(values, dict) else None
-        same = [s for s in inner if s.get("properties", {}).get("type", {}).get("const") == word]
+        same = [s for s in inner if _is_of(s.get("properties", {}).get("type", {}), word)]
         at = same or inner
     return at
+
+
+def _is_of(kind: Mapping[str, Any], word: Any) -> bool:
+    """A section whose type need not be told is meant where none is."""
+    const = kind.get("const")
+    return bool(const is not None and const == (kind.get("default") if word is None else word))
 
 
 def _plain(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from monitor.events import Checkpoint, Delivery, Partition
@@ -12,6 +12,7 @@ __all__ = [
     "Assigned",
     "Block",
     "Idle",
+    "Leaving",
     "Publisher",
     "Record",
     "Rejected",
@@ -19,6 +20,7 @@ __all__ = [
     "Signal",
     "Source",
     "Unavailable",
+    "Waiting",
 ]
 
 
@@ -49,13 +51,26 @@ class Idle(NamedTuple):
     now: float
 
 
+class Waiting(NamedTuple):
+    """Nothing came, and perhaps not everything was read: the transport is away, or no partition is ours."""
+
+
+class Leaving(NamedTuple):
+    """The partitions are about to be another consumer's: a commit made before the next signal still counts.
+
+    :class:`Revoked` follows for each.
+    """
+
+    partitions: tuple[Partition, ...]
+
+
 class Revoked(NamedTuple):
     """The partition now belongs to another consumer: publish and commit nothing more for it."""
 
     partition: Partition
 
 
-Signal = Assigned | Block | Idle | Revoked
+Signal = Assigned | Block | Idle | Waiting | Leaving | Revoked
 
 
 class Source(Protocol):
@@ -69,6 +84,10 @@ class Source(Protocol):
 
     async def commit(self, checkpoints: Mapping[Partition, Checkpoint]) -> None:
         """Durably note where to resume. Raises :class:`Unavailable`."""
+        ...
+
+    async def still_ours(self, partitions: Collection[Partition]) -> Collection[Partition]:
+        """Those of the partitions that no other consumer can have taken meanwhile: publish nothing for others."""
         ...
 
     async def pause(self, seconds: float) -> None:

@@ -6,21 +6,14 @@ Seldon's executor send binary mode; their attributes pass unchanged.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from monitor.events import InvalidEvent, model_from_path, parse_time
+from monitor.structured import STRUCTURED, structured
 from sinks.base import Record
 
-UNSUPPORTED = "unsupported_mode"
-"""Reason of an :class:`InvalidEvent` whose content mode, not its content, is the matter."""
-
-_STRUCTURED = "application/cloudevents"
 _REQUIRED = ("id", "source", "type")
 _PASSED = frozenset({"content-type", "inference-header-content-length", "traceparent", "tracestate"})
 _TOKEN = re.compile(r"[a-z0-9!#$&'*+.^_`|~-]+")
@@ -87,8 +80,8 @@ def record_from_http(headers: Iterable[tuple[bytes, bytes]], body: bytes, now: f
     """
     sent = dict(headers)
     content_type = sent.get(b"content-type", b"").decode("latin-1")
-    if content_type.lower().startswith(_STRUCTURED):
-        told, value = _structured(content_type, sent.get(b"content-encoding", b""), body)
+    if content_type.lower().startswith(STRUCTURED):
+        told, value = structured(content_type, sent.get(b"content-encoding", b""), body)
     else:
         told, value = _binary(sent), body
     _check(told)
@@ -106,52 +99,6 @@ def _binary(sent: Mapping[bytes, bytes]) -> dict[str, str]:
     if encoding := sent.get(b"content-encoding"):
         told.setdefault("ce_contentencoding", encoding.decode("latin-1"))
     return told
-
-
-def _structured(content_type: str, encoding: bytes, body: bytes) -> tuple[dict[str, str], bytes]:
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/cloudevents+json":
-        raise InvalidEvent(UNSUPPORTED, f"{media_type} is not taken: send one event a request, binary or JSON")
-    if encoding not in (b"", b"identity"):
-        raise InvalidEvent(UNSUPPORTED, "a structured event must not be compressed: send it plain, or in binary mode")
-    try:
-        event = json.loads(body)  # not orjson: a payload may hold NaN and integers of any length
-    except (ValueError, RecursionError) as error:
-        raise InvalidEvent("invalid_json", f"the structured event is no JSON: {error}") from None
-    if not isinstance(event, dict):
-        raise InvalidEvent("invalid_json", "the structured event is no JSON object")
-    data, data_base64 = event.pop("data", None), event.pop("data_base64", None)
-    told = {"ce_" + name: _attribute(name, value) for name, value in event.items() if value is not None}
-    data_type = told.pop("ce_datacontenttype", "")
-    if data_type or data is not None:
-        told["content-type"] = data_type or "application/json"
-    return told, _data(data, data_base64, data_type)
-
-
-def _attribute(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    raise InvalidEvent("invalid_attribute", f"attribute {name!r} must be a string, a boolean or an integer")
-
-
-def _data(data: Any, data_base64: Any, data_type: str) -> bytes:
-    if data_base64 is not None:
-        if data is not None:
-            raise InvalidEvent("invalid_data", "an event has data or data_base64, not both")
-        try:
-            return base64.b64decode(data_base64, validate=True)
-        except (binascii.Error, ValueError, TypeError):
-            raise InvalidEvent("invalid_data", "data_base64 is not in Base64") from None
-    if data is None:
-        return b""
-    media_type = data_type.partition(";")[0].strip().lower()
-    is_json = not media_type or media_type.endswith(("/json", "+json"))
-    text = data if isinstance(data, str) and not is_json else json.dumps(data, ensure_ascii=False)
-    return text.encode("utf-8", "replace")
 
 
 def _check(told: Mapping[str, str]) -> None:

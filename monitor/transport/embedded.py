@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -122,6 +122,10 @@ class EmbeddedSource:
     async def commit(self, checkpoints: Mapping[Partition, Checkpoint]) -> None:
         """Durably note where to resume. Raises :class:`Unavailable`."""
         self._log.commit_all(self._group, checkpoints)
+
+    async def still_ours(self, partitions: Collection[Partition]) -> Collection[Partition]:
+        """All: the lease lasts as long as the process."""
+        return partitions
 
     async def pause(self, seconds: float) -> None:
         """Deliver nothing for that long."""

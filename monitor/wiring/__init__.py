@@ -3,15 +3,20 @@
 from monitor.wiring.captured import captured_rows
 from monitor.wiring.monitors import build_specs, selected_features, selection
 from monitor.wiring.routes import build_pipeline
-from monitor.wiring.worker import Assembly, build, open_log, serve_page
+from monitor.wiring.transport import OpenTransport, kafka_options, layout, open_log, open_transport
+from monitor.wiring.worker import Assembly, build, serve_page
 
 __all__ = [
     "Assembly",
+    "OpenTransport",
     "build",
     "build_pipeline",
     "build_specs",
     "captured_rows",
+    "kafka_options",
+    "layout",
     "open_log",
+    "open_transport",
     "selected_features",
     "selection",
     "serve_page",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.events import Finding
 from monitor.findings import MonitorSpec
 from monitor.settings import CloudEventsSink, JsonLinesSink, PrometheusSink, Settings, StoreSink, parse_duration
-from monitor.transport.embedded import EmbeddedPublisher
-from monitor.transport.log import EmbeddedLog
+from monitor.wiring.transport import OpenTransport
 from sinks.base import Publisher, Sink
 
 if TYPE_CHECKING:
@@ -32,19 +31,21 @@ class SinkOutlet:
 
 
 def build_outlets(
-    settings: Settings, specs: Sequence[MonitorSpec], log: EmbeddedLog, metrics: CollectorRegistry
+    settings: Settings, specs: Sequence[MonitorSpec], transport: OpenTransport, metrics: CollectorRegistry
 ) -> list[SinkOutlet]:
     """Every configured sink, and whose findings it takes."""
     return [
         SinkOutlet(
-            build_sink(sink, specs, log, metrics),
+            build_sink(sink, specs, transport, metrics),
             frozenset(m.name for m in settings.monitors if m.sinks is None or sink.name in m.sinks),
         )
         for sink in settings.sinks
     ]
 
 
-def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, metrics: CollectorRegistry) -> Sink:
+def build_sink(
+    settings: Any, specs: Sequence[MonitorSpec], transport: OpenTransport, metrics: CollectorRegistry
+) -> Sink:
     """One configured sink."""
     if isinstance(settings, StoreSink):
         from sinks.store import StoreSink as Store
@@ -61,7 +62,7 @@ def build_sink(settings: Any, specs: Sequence[MonitorSpec], log: EmbeddedLog, me
     assert isinstance(settings, CloudEventsSink)
     from sinks.cloudevents import CloudEventsSink as CloudEvents
 
-    return CloudEvents(_destination(settings, log), settings.source, only_alarms=settings.only_alarms)
+    return CloudEvents(_destination(settings, transport), settings.source, only_alarms=settings.only_alarms)
 
 
 def monitor_labels(specs: Sequence[MonitorSpec]) -> list[MonitorLabels]:
@@ -71,9 +72,9 @@ def monitor_labels(specs: Sequence[MonitorSpec]) -> list[MonitorLabels]:
     return [MonitorLabels(s.namespace, s.model, s.name, s.kind, tuple(f.name for f in s.features)) for s in specs]
 
 
-def _destination(settings: CloudEventsSink, log: EmbeddedLog) -> Publisher:
+def _destination(settings: CloudEventsSink, transport: OpenTransport) -> Publisher:
     if settings.topic is not None:
-        return EmbeddedPublisher(log, settings.topic)
+        return transport.publisher(settings.topic)
     from monitor.transport.http import HttpPublisher
 
     assert settings.url is not None

@@ -13,12 +13,11 @@ from detectors.base import Detector, DetectorError
 from monitor.findings import MonitorSpec
 from monitor.outcome import REASONS
 from monitor.settings import Settings, StoreSink, parse_duration
-from monitor.transport import embedded
-from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource
-from monitor.transport.log import EmbeddedLog
+from monitor.transport.base import Source
 from monitor.wiring.monitors import build_specs, in_words
 from monitor.wiring.outlets import SinkOutlet, build_outlets, monitor_labels
 from monitor.wiring.routes import build_pipeline
+from monitor.wiring.transport import OpenTransport, open_transport
 from monitor.worker import Worker
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ class Assembly:
 
     worker: Worker
     registry: CollectorRegistry
-    log: EmbeddedLog
-    source: EmbeddedSource
+    transport: OpenTransport
+    source: Source
     outlets: Sequence[SinkOutlet]
     specs: Sequence[MonitorSpec]
     metrics: PipelineMetrics
@@ -45,15 +44,7 @@ class Assembly:
         await self.source.close()
         for outlet in self.outlets:
             await outlet.sink.close()
-        self.log.close()
-
-
-def open_log(settings: Settings) -> EmbeddedLog:
-    """The embedded log of the configuration, made if there is none.
-
-    It keeps twice the look-back before the commit: an event there is known as a duplicate only by an earlier one.
-    """
-    return embedded.open_log(settings.transport, warmup=2 * settings.worker.lookback)
+        await self.transport.close()
 
 
 def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> Assembly:
@@ -62,11 +53,11 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     Raises
     ------
     DetectorError : a detector cannot be loaded or does not fit its monitor.
-    monitor.transport.base.Unavailable : the log or a sink cannot be opened.
+    monitor.transport.base.Unavailable : the transport or a sink cannot be opened.
+    ValueError : a secret or a file that the settings name is not there.
     """
     from prometheus_client import CollectorRegistry, disable_created_metrics
 
-    from sinks.log_metrics import LogMetrics
     from sinks.pipeline_metrics import PipelineMetrics
     from sinks.prometheus import PrometheusSink as Prometheus
 
@@ -77,15 +68,16 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         torch.set_num_threads(settings.worker.torch_threads)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which tells nothing here
     metrics = CollectorRegistry()
-    transport = settings.transport
-    log = open_log(settings)
+    transport = open_transport(settings)
     try:
-        source = EmbeddedSource(log, transport.topic, settings.worker.group)
-        outlets = build_outlets(settings, specs, log, metrics)
+        source = transport.source(settings.worker)
+        outlets = build_outlets(settings, specs, transport, metrics)
+        dead_letters = transport.publisher(settings.transport.dead_letters)
     except BaseException:
-        log.close()
+        transport.abandon()
         raise
-    metrics.register(LogMetrics(lambda: (*log.stats(transport.topic), *log.stats(transport.dead_letters))))
+    for collector in transport.collectors():
+        metrics.register(collector)
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
     if scores is not None:
         _show_again(settings, scores, specs)
@@ -95,12 +87,12 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         source,
         build_pipeline(settings, specs),
         outlets,
-        EmbeddedPublisher(log, transport.dead_letters),
+        dead_letters,
         numbers,
         clock,
         parse_duration(settings.worker.commit_every),
     )
-    return Assembly(worker, metrics, log, source, outlets, specs, numbers)
+    return Assembly(worker, metrics, transport, source, outlets, specs, numbers)
 
 
 def _show_again(settings: Settings, sink: Prometheus, specs: Sequence[MonitorSpec]) -> None:

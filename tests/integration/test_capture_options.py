@@ -253,7 +253,11 @@ worker: {commit_every: 0s}
 
         assembly.source.commit = once  # type: ignore[method-assign]
         await asyncio.wait_for(assembly.worker.run(), PATIENCE)
-        letters = [d.record.headers["offpath-reason"] for b in assembly.log.scan("dead-letters") for d in b.deliveries]
+        letters = [
+            d.record.headers["offpath-reason"]
+            for b in assembly.transport.log.scan("dead-letters")
+            for d in b.deliveries
+        ]
         assert letters == ["payload_mismatch", "payload_missing"]
         assert (
             assembly.registry.get_sample_value(

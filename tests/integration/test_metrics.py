@@ -107,7 +107,7 @@ def test_every_series_exists_from_the_start(assembly: wiring.Assembly, tmp_path:
     asyncio.run(judge(assembly, 200))
     after = samples(generate_latest(assembly.registry).decode())
     late = {name for name, _ in after.keys() - before.keys()}
-    assert late == {"offpath_lag_events"}, "which begins when the partition is assigned"
+    assert late == {"offpath_lag_events", "offpath_lag_seconds"}, "which begin when the partition is assigned"
 
 
 def test_values_after_a_drift(assembly: wiring.Assembly, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.events import Delivery, InvalidEvent, Record, payload_event
-from monitor.transport.cloudevent_http import UNSUPPORTED, decode_value, encode_value, http_headers, record_from_http
+from monitor.structured import UNSUPPORTED
+from monitor.transport.cloudevent_http import decode_value, encode_value, http_headers, record_from_http
 
 NOW = 1000.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +45,9 @@ class FakeSource:
             raise Unavailable("log is locked")
         self.journal.note("commit", {p: c.offset for p, c in checkpoints.items()})
 
+    async def still_ours(self, partitions: Collection[str]) -> Collection[str]:
+        return partitions
+
     async def pause(self, seconds: float) -> None:
         self.journal.note("pause")
 
@@ -66,7 +69,9 @@ class FakePipeline:
     def process(self, partition: str, deliveries: Sequence[Delivery]) -> Outcome:
         self.position[partition] = deliveries[-1].offset + 1
         letters = [DeadLetter(d, "invalid_json", "not JSON") for d in deliveries if d.offset % 2]
-        findings: Any = [SimpleNamespace(alarm=False, id=d.offset) for d in deliveries]
+        findings: Any = [
+            SimpleNamespace(alarm=False, id=d.offset, first=SimpleNamespace(partition=partition)) for d in deliveries
+        ]
         return Outcome(findings, letters, Tally())
 
     def expire(self, now: float) -> Outcome:

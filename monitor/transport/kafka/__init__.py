@@ -1,0 +1,1 @@
+"""Apache Kafka: one source and one publisher over two clients, kafka-python and confluent-kafka."""

@@ -1,0 +1,199 @@
+"""The configured transport, opened: where a process reads and publishes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from monitor.settings import (
+    KafkaTransportSettings,
+    Settings,
+    TransportSettings,
+    WorkerSettings,
+    parse_duration,
+    parse_size,
+)
+from monitor.transport import embedded
+from monitor.transport.base import Source
+from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource
+from monitor.transport.log import EmbeddedLog
+from sinks.base import Publisher
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
+    from monitor.transport.kafka.options import KafkaOptions, TopicLayout
+
+
+class OpenTransport(Protocol):
+    """What the worker, the ingest endpoint and sinks need of a transport."""
+
+    def source(self, worker: WorkerSettings) -> Source:
+        """The payload topic, for a consumer of the worker's group."""
+        ...
+
+    def publisher(self, topic: str) -> Publisher: ...
+
+    def ready(self) -> object:
+        """Raises :class:`~sinks.base.Unavailable` while it is away; may wait for an answer."""
+        ...
+
+    def collectors(self) -> Iterable[Collector]:
+        """Its own metrics."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Let go of it, before anything was read or published."""
+        ...
+
+
+def open_log(settings: Settings) -> EmbeddedLog:
+    """The embedded log of the configuration, made if there is none.
+
+    It keeps twice the look-back before the commit: an event there is known as a duplicate only by an earlier one.
+
+    Raises
+    ------
+    ValueError : the configured transport is another.
+    """
+    if not isinstance(settings.transport, TransportSettings):
+        raise ValueError(f"transport.type is {settings.transport.type}: there is no embedded log")
+    return embedded.open_log(settings.transport, warmup=2 * settings.worker.lookback)
+
+
+def open_transport(settings: Settings) -> OpenTransport:
+    """The transport, its topics made as the configuration says.
+
+    Raises
+    ------
+    monitor.transport.base.Unavailable : it cannot be used now.
+    ValueError : a secret or a file that the settings name is not there.
+    """
+    if isinstance(settings.transport, KafkaTransportSettings):
+        return KafkaTransport(settings.transport)
+    return EmbeddedTransport(settings, open_log(settings))
+
+
+class EmbeddedTransport:
+    """The log in a file."""
+
+    def __init__(self, settings: Settings, log: EmbeddedLog) -> None:
+        self._transport, self.log = settings.transport, log
+
+    def source(self, worker: WorkerSettings) -> EmbeddedSource:
+        return EmbeddedSource(self.log, self._transport.topic, worker.group)
+
+    def publisher(self, topic: str) -> EmbeddedPublisher:
+        return EmbeddedPublisher(self.log, topic)
+
+    def ready(self) -> object:
+        return self.log.stats(self._transport.topic)
+
+    def collectors(self) -> Iterable[Collector]:
+        from sinks.log_metrics import LogMetrics
+
+        topics = (self._transport.topic, self._transport.dead_letters)
+        return [LogMetrics(lambda: [stats for topic in topics for stats in self.log.stats(topic)])]
+
+    async def close(self) -> None:
+        self.log.close()
+
+    def abandon(self) -> None:
+        self.log.close()
+
+
+class KafkaTransport:
+    """Topics on Kafka's brokers."""
+
+    def __init__(self, settings: KafkaTransportSettings) -> None:
+        from monitor.transport.kafka.cluster import Cluster
+
+        self._settings = settings
+        self._cluster = Cluster(kafka_options(settings), create=settings.create_topics)
+        self._cluster.ensure(settings.topic, layout(settings))
+        self._single = layout(settings)._replace(partitions=1)
+        self._cluster.ensure(settings.dead_letters, self._single)
+
+    def source(self, worker: WorkerSettings) -> Source:
+        settings = self._settings
+        self._cluster.ensure(settings.state, self._single._replace(compact=True))
+        return self._cluster.source(
+            settings.topic,
+            worker.group,
+            settings.state,
+            warmup=worker.lookback * 2,
+            instance=settings.instance_id or "",
+            session=parse_duration(settings.session_timeout),
+        )
+
+    def publisher(self, topic: str) -> Publisher:
+        if topic not in (self._settings.topic, self._settings.dead_letters):
+            self._cluster.ensure(topic, self._single)
+        return self._cluster.publisher(topic)
+
+    def ready(self) -> object:
+        self._cluster.ready(self._settings.topic)
+        return None
+
+    def collectors(self) -> Iterable[Collector]:
+        return ()
+
+    async def close(self) -> None:
+        await self._cluster.close()
+
+    def abandon(self) -> None:
+        self._cluster.abandon()
+
+
+def kafka_options(settings: KafkaTransportSettings, environ: Mapping[str, str] | None = None) -> KafkaOptions:
+    """The settings as plain values, the password read from where they say.
+
+    Raises
+    ------
+    ValueError : there is none there.
+    """
+    from monitor.transport.kafka.options import KafkaOptions
+
+    security = settings.security
+    return KafkaOptions(
+        settings.bootstrap,
+        settings.client,
+        security.protocol,
+        security.ca or "",
+        security.cert or "",
+        security.key or "",
+        security.check_hostname,
+        security.mechanism if security.username else "",
+        security.username or "",
+        _password(settings, os.environ if environ is None else environ) if security.username else "",
+        settings.compression,
+        parse_size(settings.max_record),
+        parse_duration(settings.timeout),
+    )
+
+
+def _password(settings: KafkaTransportSettings, environ: Mapping[str, str]) -> str:
+    security = settings.security
+    if security.password_file is not None:
+        try:
+            return Path(security.password_file).read_text().strip("\r\n")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"transport.security.password_file: {security.password_file}: {error}") from None
+    password = environ.get(security.password_env, "")
+    if not password:
+        raise ValueError(
+            f"transport.security: no password of user {security.username}: set the variable {security.password_env}, "
+            f"or password_file"
+        )
+    return password
+
+
+def layout(settings: KafkaTransportSettings) -> TopicLayout:
+    """Of the payload topic, if it is made here."""
+    from monitor.transport.kafka.options import TopicLayout
+
+    return TopicLayout(settings.partitions, settings.replication or -1, parse_duration(settings.retention))

@@ -1,0 +1,51 @@
+"""Fixtures that start servers, for all tests."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from collections.abc import Iterator
+
+import kafka_broker
+import pytest
+from kafka_broker import Broker, SecureBroker
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    """A broker with plain, TLS, mutual TLS and SASL listeners. Who freezes or kills it leaves it running."""
+    kafka_broker.need()
+    broker = SecureBroker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> str:
+    """The plain address of a broker; use topics and groups of your own."""
+    address = os.environ.get("OFFPATH_TEST_KAFKA")
+    if address:
+        return address
+    broker: Broker = request.getfixturevalue("kafka_server")
+    return broker.address
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Broker]]:
+    """Three brokers that replicate everything."""
+    kafka_broker.need()
+    brokers = kafka_broker.cluster(tmp_path_factory.mktemp("kafka-cluster"))
+    yield brokers
+    for broker in brokers:
+        broker.kill()
+
+
+@pytest.fixture
+def lenient_with_sockets() -> Iterator[None]:
+    """kafka-python forgets the sockets of attempts to connect that failed; they are collected here, without a word."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
