@@ -29,9 +29,16 @@ REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serv
 
 
 def write_log(settings: Settings, seed: int) -> None:
+    records = events(seed)
+    log = wiring.open_log(settings)
+    for start in range(0, len(records), 500):
+        log.append(settings.transport.topic, records[start : start + 500])
+    log.close()
+
+
+def events(seed: int) -> list[Record]:
     """Requests and responses of one to four rows, with duplicates, bad payloads and late events in between."""
     rng = random.Random(seed)
-    log = wiring.open_log(settings)
     records: list[Record] = []
     for i in range(EVENTS // 2):
         shift = 3.0 if i > EVENTS // 3 else 0.0
@@ -46,9 +53,7 @@ def write_log(settings: Settings, seed: int) -> None:
             pair.append(pair[0]._replace(value=b"{", headers={**pair[0].headers, "ce_id": f"bad{i}"}))
         rng.shuffle(pair)
         records += pair
-    for start in range(0, len(records), 500):
-        log.append(settings.transport.topic, records[start : start + 500])
-    log.close()
+    return records
 
 
 def record(i: int, kind: str, at: float, body: dict[str, Any]) -> Record:

@@ -114,6 +114,8 @@ class Pump:
                 if time.monotonic() > deadline:
                     self._signals.end(error)
                     break
+                if self._signals.empty:
+                    self._signals.put(Waiting())
                 self._wait(1.0, self.closing)
         return {}
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from monitor.transport.kafka.port import Outcome, Producer, TooLarge
@@ -17,6 +18,9 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 HELD_BYTES = 64 * 1024 * 1024
 """What may wait; beyond it publishing waits for room."""
+
+
+CLOSE_SECONDS = 3.0
 
 
 class _Job(NamedTuple):
@@ -57,12 +61,12 @@ class Sender:
         return outcomes
 
     async def close(self) -> None:
-        """Send what waits, and end the thread."""
+        """Send what waits, and end the thread; a batch that the brokers do not take is left after a while."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
 
     async def _batch(self, topic: str, records: Sequence[Record], total: int) -> list[Outcome]:
         loop = asyncio.get_running_loop()
@@ -73,9 +77,9 @@ class Sender:
         job = _Job(topic, records, total, loop.create_future(), loop)
         with self._changed:
             if self._closing:
+                self._held -= total
                 return [Unavailable("the publisher is closed")] * len(records)
             self._jobs.append(job)
-            self._held += total
             self._changed.notify()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="offpath-kafka-sender", daemon=True)
@@ -86,6 +90,7 @@ class Sender:
         while self._held and self._held + wanted > HELD_BYTES:
             self._room.clear()
             await self._room.wait()
+        self._held += wanted
 
     def _run(self) -> None:
         while jobs := self._take():
@@ -126,7 +131,8 @@ class Sender:
             stop = start + len(job.records)
             told = list(outcomes[start:stop])
             start = stop
-            job.loop.call_soon_threadsafe(self._done, job, told)
+            with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                job.loop.call_soon_threadsafe(self._done, job, told)
 
     def _done(self, job: _Job, outcomes: list[Outcome]) -> None:
         self._held -= job.bytes
