@@ -72,22 +72,29 @@ class Body:
         if not self._memory.take(len(data)):
             self.cut = "memory"
             return
-        parts = self._parts
-        if parts and len(data) < SMALL:  # as objects of their own small pieces would hold a multiple of their size
-            if isinstance(parts[-1], bytearray):
-                parts[-1] += data
-            else:
-                parts.append(bytearray(data))
+        if self._parts:
+            self._join(data)
         else:
-            parts.append(data)
+            self._parts.append(data)
         self.size += len(data)
+
+    def _join(self, data: bytes) -> None:
+        """Another piece; small ones become one: each as an object of its own would hold a multiple of its size."""
+        last = self._parts[-1]
+        if len(data) >= SMALL:
+            self._parts.append(data)
+        elif isinstance(last, bytearray):
+            last += data
+        else:
+            self._parts.append(bytearray(data))
 
     def take(self) -> bytes:
         """The bytes; the memory they count against is free again."""
         parts = self._parts
         self.drop()
-        first = parts[0] if len(parts) == 1 else None
-        return first if isinstance(first, bytes) else b"".join(parts)
+        if len(parts) == 1:
+            return parts[0]  # type: ignore[return-value]  # the first is as it came
+        return b"".join(parts)
 
     def drop(self) -> None:
         self._memory.give(self.size)

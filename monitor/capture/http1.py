@@ -57,7 +57,6 @@ class Http1:
         """
         self.now = now
         speaker = self._requests if side == CLIENT else self._responses
-        speaker.quiet += len(data)
         try:
             if side == CLIENT:
                 self._from_client(data)
@@ -72,8 +71,10 @@ class Http1:
             raise UnparsableError("internal") from error
         except httptools.HttpParserError as error:
             raise UnparsableError("malformed") from error
-        if speaker.quiet > LONGEST_HEAD:
-            raise UnparsableError("malformed")
+        if speaker.exchange is not None:  # not in one piece
+            if speaker.quiet > LONGEST_HEAD:
+                raise UnparsableError("malformed")
+            speaker.quiet += len(data)
         if self.left:
             raise UnparsableError(self.left, lasting=self.left == "upgrade")
 
@@ -136,7 +137,6 @@ class Http1:
 
     def _offered(self, rest: bytes) -> None:
         """What follows the request is HTTP only if the answer declines the upgrade."""
-        self._requests.quiet = 0
         self._offer = bytearray() if self._offer is None else self._offer
         self._offer += rest
         if len(self._offer) > LONGEST_HEAD:
@@ -166,9 +166,10 @@ class Http1:
         self._head += data
         end = self._head.find(b"\r\n\r\n", max(before - 3, 0))
         if end < 0:
+            if before > LONGEST_HEAD:
+                raise UnparsableError("malformed")
             return b""
         head, rest, self._head = self._head[:end], bytes(self._head[end + 4 :]), bytearray()
-        self._responses.quiet = 0
         if not head.startswith(b"HTTP/1."):
             raise UnparsableError("malformed")
         if head[9:10] != b"1":  # else an interim response: the real one follows
@@ -266,7 +267,7 @@ class _Requests(_Side):
         self.message = self.exchange.request
         self.message.started = self._connection.now
         self._target = self.framing = b""
-        self._captured, self._measured, self._in_head = False, False, True
+        self._captured, self._measured, self._in_head, self.quiet = False, False, True, 0
 
     def on_url(self, url: bytes) -> None:
         if self._goes_on:
@@ -282,7 +283,6 @@ class _Requests(_Side):
         exchange, connection = self.exchange, self._connection
         assert exchange is not None
         self._in_head = False
-        self.quiet = 0
         exchange.method = connection.method
         exchange.path = self._target.partition(b"?")[0][:LONGEST_TEXT].decode("latin-1")
         if connection.exchanges:
@@ -311,7 +311,7 @@ class _Responses(_Side):
         return self.exchange is not None and not self._in_head and not self.framing
 
     def on_message_begin(self) -> None:
-        self._in_head, self._captured, self._measured, self.framing = True, False, False, b""
+        self._in_head, self._captured, self._measured, self.framing, self.quiet = True, False, False, b"", 0
         exchanges = self._connection.exchanges
         if not exchanges:
             self._connection.left = "unsolicited"
@@ -325,7 +325,6 @@ class _Responses(_Side):
     def on_headers_complete(self) -> None:
         assert self.exchange is not None
         self._in_head = False
-        self.quiet = 0
         exchange = self.exchange
         exchange.status = self._connection.status
         self._captured = exchange.response.wanted and exchange.status >= 200

@@ -370,7 +370,7 @@ class TestBounds:
         for _ in range(LONGEST_HEAD // len(self.PIECE) - 1):
             conversation.data(CLIENT, self.PIECE, 1.0)
         assert conversation.state == TALKING
-        for _ in range(2):
+        for _ in range(3):
             conversation.data(CLIENT, self.PIECE, 1.0)
         assert conversation.state == LOST
         assert heard.told[-1][-1] == "malformed"
@@ -378,7 +378,7 @@ class TestBounds:
     @pytest.mark.parametrize("request_line", [b"POST / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/1.1\r\n\r\n"])
     def test_nor_is_a_response_waited_for(self, request_line: bytes) -> None:
         _, conversation, _ = hear([(CLIENT, request_line), (UPSTREAM, b"HTTP/1.1 200 OK\r\nX-Long: ")])
-        for _ in range(LONGEST_HEAD // len(self.PIECE) + 1):
+        for _ in range(LONGEST_HEAD // len(self.PIECE) + 2):
             conversation.data(UPSTREAM, self.PIECE, 1.0)
         assert conversation.state == LOST
 
