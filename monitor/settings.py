@@ -223,7 +223,7 @@ class KafkaTransportSettings(Section):
     type: Literal["kafka"] = Field(description="Topics on Kafka's brokers.")
     bootstrap: str = Field(description="host:port of one or more brokers, separated by commas.")
     client: Literal["auto", "kafka-python", "confluent-kafka"] = Field(
-        default="auto", description="auto: confluent-kafka where it is installed, as it needs a fifth of the CPU."
+        default="auto", description="auto: confluent-kafka where it is installed, as it needs less CPU."
     )
     security: SecuritySettings = Field(default=SecuritySettings(), description="TLS and SASL.")
     topic: Name = Field(default="payloads", description="Topic of the copied payloads.")

@@ -115,6 +115,44 @@ MISTAKES = [
 ]  # fmt: skip
 
 
+def test_the_examples_of_the_page_on_kafka_are_right(folder: Path) -> None:
+    for name in ("ca.pem", "client.crt", "client.key"):
+        (folder / name).touch()
+    examples = re.findall(r"```yaml\n(.*?)```", (DOCS.parent / "kafka.md").read_text(), flags=re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        assert check(folder, example) == [], example
+
+
+@pytest.mark.parametrize(
+    ("transport", "path", "expected"),
+    [
+        ("{type: kafkaa}", "transport.type", "embedded, kafka"),
+        ("{type: kafka}", "transport.bootstrap", "required"),
+        ("{type: kafka, bootstrap: a}", "transport", "host:port"),
+        ("{type: kafka, bootstrap: 'a:1', bootstrp: b}", "transport.bootstrp", "unknown key"),
+        ("{bootstrap: 'a:1'}", "transport.bootstrap", "known are type, path"),
+        ("{type: kafka, bootstrap: 'a:1', security: {ca: train.csv}}", "transport.security", "uses no ca"),
+        (
+            "{type: kafka, bootstrap: 'a:1', security: {protocol: SSL, ca: x}}",
+            "transport.security.ca",
+            "there is no such file",
+        ),
+        ("{type: kafka, bootstrap: 'a:1', security: {protocol: SASL_SSL}}", "transport.security", "needs a username"),
+        ("{type: kafka, bootstrap: 'a:1', state: payloads}", "transport", "another topic"),
+    ],
+)
+def test_mistakes_of_a_transport(folder: Path, transport: str, path: str, expected: str) -> None:
+    (mistake,) = check(folder, f"transport: {transport}\n")
+    assert (mistake.path, expected in mistake.expected) == (path, True), mistake
+
+
+def test_no_secret_of_kafka_is_shown(folder: Path) -> None:
+    text = "transport: {type: kafka, bootstrap: 'a:1', security: {password: hush-hush}}\n"
+    (mistake,) = check(folder, text, OFFPATH_KAFKA_PASSWORD="hush-hush")
+    assert "hush-hush" not in str(mistake)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "path", "said", "nearest"), MISTAKES, ids=[str(m[1])[:30] for m in MISTAKES]
 )

@@ -16,7 +16,8 @@ from monitor.transport.kafka.records import headers_out, milliseconds
 from monitor.transport.kafka.trouble import definite, unavailable
 from sinks.base import Record, Rejected
 
-BATCH_BYTES = 128 * 1024
+BATCH_BYTES = 1_000_000
+"""The library's own. 128 KiB cost half as much CPU again for records of 20 KB."""
 LATE_SECONDS = 2.0
 """How much longer than its own timeout the library may take to report a record."""
 

@@ -9,7 +9,7 @@ from monitor.transport.kafka.port import Client
 from sinks.base import Unavailable
 
 MODULES = {"confluent-kafka": "confluent_kafka", "kafka-python": "kafka"}
-"""Client -> its module; ``auto`` takes the first that is installed: it costs a fifth of the other's CPU."""
+"""Client -> its module; ``auto`` takes the first that is installed: it costs less CPU."""
 
 
 def choose(wanted: str) -> str:
