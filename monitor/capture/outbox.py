@@ -17,7 +17,7 @@ from monitor.capture.delivering import deliver
 from monitor.capture.metrics import Counters, sample
 from monitor.capture.quiet import Quiet
 from monitor.capture.shelf import Shelf
-from monitor.capture.spool import size_of
+from monitor.capture.spool import RECORD_BYTES, size_of
 from monitor.transport.base import Publisher
 from sinks.base import Record
 
@@ -71,8 +71,9 @@ class Outbox:
         """Take a record. Beyond the limit the oldest in memory go to the spool, or are dropped and counted."""
         self._pending.append(record)
         self.accepted += 1
-        self._bytes += size_of(record)
-        self._wake.set()
+        self._bytes += RECORD_BYTES + len(record.value or b"")
+        if len(self._pending) == 1:
+            self._wake.set()
         if self._bytes > self._limit:
             self._spill()
             while self._bytes > self._limit and self._pending:

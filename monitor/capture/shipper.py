@@ -35,6 +35,10 @@ from monitor.capture.spool import Spool
 NICE = 10
 REPORT_SECONDS = 0.2
 
+REST_SECONDS, MUCH = 0.03, 128 * 1024
+"""After reading less than so much, the tap rests so long: a busy process that wakes up a hundred times a second for
+little each time costs twice as much an event. Under load there is no rest."""
+
 _logger = logging.getLogger("offpath.capture.shipper")
 
 
@@ -49,6 +53,7 @@ class Intake(asyncio.Protocol):
 
     def __init__(self, recorder: Recorder, outbox: Outbox, counters: Counters) -> None:
         self._recorder, self._outbox, self._counters = recorder, outbox, counters
+        self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._conversations: dict[int, Conversation] = {}
         self._open: dict[int, int] = {}
@@ -62,10 +67,16 @@ class Intake(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        for frame in self._frames.feed(data):
-            self.frame(*frame)
+        self._frames.drain(data, self.frame)
+        if len(data) < MUCH and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._loop.call_later(REST_SECONDS, self._go_on)
         self._marks.append((self._outbox.accepted, self._received))
         self.settled(self._records)
+
+    def _go_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.end()

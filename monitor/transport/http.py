@@ -111,10 +111,12 @@ class HttpPublisher:
             answers, problem = await lane.exchange(list(map(self._requests.encode, waiting)))
             again, retry_after = [], 0.0
             for record, answer in zip(waiting, answers, strict=False):
+                if answer.status < 300:
+                    continue
                 if answer.retried:
                     again.append(record)
                     problem, retry_after = str(answer), max(retry_after, answer.retry_after)
-                elif not answer.taken:
+                else:
                     refused.append((record, answer))
             if len(answers) > len(again):
                 backoff, failures = FIRST_BACKOFF, 0

@@ -131,15 +131,16 @@ class Lane(asyncio.Protocol):
         if batch:
             self._transport.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
-    def _answered(self, answer: Answer, goes_on: bool) -> None:
+    def _answered(self, answer: Answer, goes_on: bool, times: int) -> None:
         if self._transport is None:
             return
-        if self._done is None or len(self._answers) == self._sent:
+        first = len(self._answers)
+        if self._done is None or first + times > self._sent:
             self.close("it answers more than it was asked")
             return
-        self._flying_bytes -= len(self._requests[len(self._answers)])
-        self._answers.append(answer)
-        self._caution = max(self._caution - 1, 0)
+        self._flying_bytes -= sum(map(len, self._requests[first : first + times]))
+        self._answers += [answer] * times
+        self._caution = max(self._caution - times, 0)
         self._halted = self._halted or answer.retried
         if not goes_on:
             self.close("it closed the connection")

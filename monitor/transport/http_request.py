@@ -16,10 +16,10 @@ from monitor.transport.cloudevent_http import http_headers
 from sinks.base import Record
 
 UNLIKE = frozenset({"ce_id", "ce_time", "ce_requestid", "ce_latencyms", "ce_traceparent", "ce_tracestate"})
-"""Attributes that differ from event to event: not worth remembering."""
+"""Attributes that differ from event to event: never remembered."""
 
-REMEMBERED = 4096
-"""Header lines kept; paths and content types are the clients' to choose."""
+REMEMBERED = 1024
+"""Forms kept; paths and content types are the clients' to choose."""
 
 _plain = re.compile(r"[!#$&-~]*").fullmatch
 """Values that need no percent-encoding."""
@@ -66,6 +66,15 @@ class Endpoint(NamedTuple):
         return cls(host, port or (443 if tls else 80), tls, target, authority, credentials, shown)
 
 
+class _Form(NamedTuple):
+    """What many events have in common: these headers, written, and the names of those that they have besides."""
+
+    shared: Mapping[str, str]
+    written: str
+    unlike: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
 class Requests:
     """Encodes records for one endpoint.
 
@@ -76,7 +85,7 @@ class Requests:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._lines: dict[tuple[str, str], str] = {}
+        self._forms: dict[tuple[object, ...], _Form] = {}
         self.authorize("")
 
     def authorize(self, token: str) -> None:
@@ -86,44 +95,39 @@ class Requests:
             f"POST {self._endpoint.target} HTTP/1.1\r\nhost: {self._endpoint.authority}\r\nuser-agent: offpath\r\n"
             + (f"authorization: {authorization}\r\n" if authorization else "")
         )
+        self._forms.clear()
 
     def encode(self, record: Record) -> bytes:
         """The request: head and body."""
-        body = record.value or b""
-        head = f"{self._head(record)}content-length: {len(body)}\r\n\r\n"
-        return head.encode("latin-1") + body
+        key, headers, body, _ = record
+        body = body or b""
+        get = headers.get
+        kind = (key, len(headers), get("ce_type"), get("ce_path"), get("ce_status"), get("content-type"))
+        form = self._forms.get(kind)
+        if form is None or not form.shared.items() <= headers.items():
+            form = self._remember(kind, record)
+        try:
+            values = [headers[name] for name in form.unlike]
+        except KeyError:  # as many headers, but others
+            values = ['"']
+        if not _plain("".join(values)):
+            head = self._first + _written(http_headers(record))
+        else:
+            head = form.written + "".join(map(str.__add__, form.fields, values))
+        return f"{head}\r\ncontent-length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
-    def _head(self, record: Record) -> str:
-        headers, known = record.headers, self._lines
-        if "ce_datacontenttype" in headers or "ce_specversion" not in headers or "ce_partitionkey" not in headers:
-            return self._first + _written(http_headers(record))
-        parts = [self._first]
-        for item in headers.items():
-            line = known.get(item)
-            if line is None:
-                line = self._line(*item)
-            parts.append(line)
-        return "".join(parts)
-
-    def _line(self, name: str, value: str) -> str:
-        if name in UNLIKE:
-            if _plain(value):
-                return f"ce-{name[3:]}: {value}\r\n"
-            return _line_of(name, value)
-        line = _line_of(name, value)
-        if len(self._lines) >= REMEMBERED:
-            self._lines.clear()
-        self._lines[name, value] = line
-        return line
-
-
-def _line_of(name: str, value: str) -> str:
-    """The header's line as :func:`http_headers` writes it; empty if it does not go out."""
-    told = http_headers(Record(None, {name: value}, None, 0.0))
-    if name != "ce_specversion":
-        del told["ce-specversion"]
-    return _written(told)
+    def _remember(self, kind: tuple[object, ...], record: Record) -> _Form:
+        """The form of events like this one."""
+        shared = {name: value for name, value in record.headers.items() if name not in UNLIKE}
+        unlike = tuple(name for name in record.headers if name in UNLIKE)
+        written = self._first + _written(http_headers(record._replace(headers=shared)))
+        form = _Form(shared, written, unlike, tuple(f"\r\nce-{name[3:]}: " for name in unlike))
+        if len(self._forms) >= REMEMBERED:
+            self._forms.clear()
+        self._forms[kind] = form
+        return form
 
 
 def _written(headers: Mapping[str, str]) -> str:
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    """Header lines, without the last one's end."""
+    return "\r\n".join(f"{name}: {value}" for name, value in headers.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import ssl
 import subprocess
@@ -416,7 +417,7 @@ def test_requests_are_what_http_headers_says(headers: dict[str, str], key: str |
 @given(st.binary(max_size=200), st.integers(1, 20))
 def test_no_bytes_upset_the_reader_of_answers(data: bytes, step: int) -> None:
     answers: list[Answer] = []
-    reader = AnswerReader(lambda answer, _: answers.append(answer))
+    reader = AnswerReader(lambda answer, _, times: answers.extend([answer] * times))
     wire = answer(202) + answer(503, "busy", retry_after="3") + data
     try:
         for start in range(0, len(wire), step):
@@ -427,9 +428,27 @@ def test_no_bytes_upset_the_reader_of_answers(data: bytes, step: int) -> None:
     assert answers[:2] == [Answer(202), Answer(503, b"busy", 3.0)]
 
 
+ANSWERS = [answer(202), answer(200, "ok"), answer(503, "busy"), answer(204).replace(b"Content-Length: 0\r\n", b"")]
+ANSWERS.append(b"HTTP/1.1 103 Hints\r\n\r\n" + answer(202))
+
+
+@given(st.lists(st.sampled_from(ANSWERS), max_size=30), st.lists(st.integers(0, 400), max_size=30))
+def test_answers_that_repeat_are_read_like_any_other(wire: list[bytes], cuts: list[int]) -> None:
+    """However they arrive: the short cut for known bytes changes nothing."""
+    answers: list[Answer] = []
+    reader = AnswerReader(lambda answer, goes_on, times: answers.extend([answer] * times if goes_on else []))
+    whole = b"".join(wire)
+    places = [0, *sorted({cut for cut in cuts if cut < len(whole)}), len(whole)]
+    ends = [len(b"".join(wire[: n + 1])) for n in range(len(wire))]
+    for start, stop in itertools.pairwise(sorted({*places, *ends[:: len(cuts) % 5 + 1]})):
+        reader.feed(whole[start:stop])
+    expected = {ANSWERS[0]: 202, ANSWERS[1]: 200, ANSWERS[2]: 503, ANSWERS[3]: 204, ANSWERS[4]: 202}
+    assert [one.status for one in answers] == [expected[one] for one in wire]
+
+
 def test_an_answer_without_end_is_cut() -> None:
     answers: list[tuple[Answer, bool]] = []
-    reader = AnswerReader(lambda answer, goes_on: answers.append((answer, goes_on)))
+    reader = AnswerReader(lambda answer, goes_on, _: answers.append((answer, goes_on)))
     reader.feed(b"HTTP/1.1 503 X\r\n\r\n")
     reader.feed(b"x" * (MESSAGE_BYTES + 1))
     assert [(given.status, len(given.said), goes_on) for given, goes_on in answers] == [(503, 200, False)]
