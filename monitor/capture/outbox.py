@@ -79,6 +79,11 @@ class Outbox:
             while self._bytes > self._limit and self._pending:
                 self._lose(1, "spool_unavailable")
 
+    @property
+    def crowded(self) -> bool:
+        """More than half of the memory is in use: better give the publisher a moment."""
+        return 2 * self._bytes > self._limit
+
     def start(self) -> None:
         """Publish from now on, in a task of its own."""
         self._task = asyncio.get_running_loop().create_task(self._run())

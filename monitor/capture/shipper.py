@@ -37,7 +37,7 @@ REPORT_SECONDS = 0.2
 
 REST_SECONDS, MUCH = 0.03, 128 * 1024
 """After reading less than so much, the tap rests so long: a busy process that wakes up a hundred times a second for
-little each time costs twice as much an event. Under load there is no rest."""
+little each time costs twice as much an event. Under load there is no rest, unless the outbox is crowded."""
 
 _logger = logging.getLogger("offpath.capture.shipper")
 
@@ -68,7 +68,7 @@ class Intake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._frames.drain(data, self.frame)
-        if len(data) < MUCH and not self._transport.is_closing():
+        if (len(data) < MUCH or self._outbox.crowded) and not self._transport.is_closing():
             self._transport.pause_reading()
             self._loop.call_later(REST_SECONDS, self._go_on)
         self._marks.append((self._outbox.accepted, self._received))

@@ -41,7 +41,7 @@ class Lane(asyncio.Protocol):
         self._answers: list[Answer] = []
         self._done: asyncio.Future[str] | None = None
         self._sent = self._flying_bytes = 0
-        self._halted = self._silent = False
+        self._halted = self._silent = self._troubled = False
         self.stalled = False
         """Whether the last exchange ended because no answer came in time."""
 
@@ -118,7 +118,7 @@ class Lane(asyncio.Protocol):
     def _fill(self) -> None:
         """Send as many as may be under way."""
         assert self._transport is not None
-        several = self._reader.pipelines and not self._caution
+        several = self._reader.pipelines and not self._caution and not self._troubled
         stop = min(len(self._answers) + (self._depth if several else 1), len(self._requests))
         batch: list[bytes] = []
         while self._sent < stop:
@@ -142,6 +142,7 @@ class Lane(asyncio.Protocol):
         self._answers += [answer] * times
         self._caution = max(self._caution - times, 0)
         self._halted = self._halted or answer.retried
+        self._troubled = answer.retried  # what comes next is asked with a single request
         if not goes_on:
             self.close("it closed the connection")
         elif not self._halted and self._sent < len(self._requests):
