@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.base import Array
-from monitor.events import Position
 from monitor.windows import Batch, Rows
+from sinks.base import Position
 
 
 class _Segment(NamedTuple):

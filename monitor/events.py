@@ -13,17 +13,15 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from sinks.base import Finding, Position, Record
+from sinks.records import Record
 
 __all__ = [
     "Checkpoint",
     "DeadLetter",
     "Delivery",
-    "Finding",
     "InvalidEvent",
     "Partition",
     "PayloadEvent",
-    "Position",
     "Record",
     "payload_event",
 ]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.base import UNSEEN, Array, Detector, DetectorKind, Feature, Verdict
-from monitor.events import Finding, PayloadEvent, Position
+from monitor.events import PayloadEvent
 from monitor.windows import Batch, Rows, Window
-from sinks.base import FlaggedInstance
+from sinks.base import Finding, FlaggedInstance, Position
 
 MAX_FLAGGED = 100
 """Flagged rows told one by one in a finding; the verdict's ``effect_size`` holds the share of all."""

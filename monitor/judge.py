@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.base import Array, Verdict
-from monitor.events import Finding
 from monitor.findings import EventRows, MonitorSpec, in_words, instance_finding, window_finding
 from monitor.windows import Batch
+from sinks.base import Finding
 
 
 class Failure(NamedTuple):

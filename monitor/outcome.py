@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from detectors.base import Array
 from monitor.codecs.detect import REASONS as PAYLOAD_REASONS
-from monitor.events import DeadLetter, Finding
+from monitor.events import DeadLetter
 from monitor.structured import REASONS as STRUCTURED_REASONS
+from sinks.base import Finding
 
 REASONS = (PAYLOAD_REASONS | STRUCTURED_REASONS) | {
     "bad_dataref", "detector_failed", "internal_error", "invalid_time", "payload_mismatch", "payload_missing",

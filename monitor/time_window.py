@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from monitor.events import Position
 from monitor.windows import Batch, Rows
+from sinks.base import Position
 
 
 class TimeWindow:

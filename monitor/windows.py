@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from detectors.base import Array
-from monitor.events import Position
+from sinks.base import Position
 
 
 class Rows(NamedTuple):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from monitor.events import DeadLetter, Finding, Partition, Record
+from monitor.events import DeadLetter, Partition, Record
 from monitor.outcome import Outcome, Tally
 from monitor.pipeline import Pipeline
 from monitor.transport.base import (
@@ -29,7 +29,7 @@ from monitor.transport.base import (
     Unavailable,
     Waiting,
 )
-from sinks.base import Sink
+from sinks.base import Finding, Sink
 
 CUT = "offpath-cut"
 """Header of a dead letter that holds only the first :data:`CUT_BYTES` of the original, with the original's size."""

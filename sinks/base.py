@@ -1,8 +1,4 @@
-"""What leaves the process: findings, the records that carry them, and the protocols of those who take them.
-
-:class:`Record` and :class:`Publisher` stand here, below ``monitor``, because imports run one way
-(monitor -> sinks -> detectors) and a sink may publish.
-"""
+"""What leaves the process: findings, the records that carry them, and the protocols of those who take them."""
 
 from __future__ import annotations
 
@@ -14,60 +10,21 @@ from typing import Any, Literal, NamedTuple, Protocol
 import orjson
 
 from detectors.base import DetectorKind, Verdict, to_json
+from sinks.records import Publisher, Record, Rejected, Unavailable
+
+__all__ = [
+    "Finding",
+    "FlaggedInstance",
+    "Position",
+    "Publisher",
+    "Record",
+    "Rejected",
+    "Scope",
+    "Sink",
+    "Unavailable",
+]
 
 Scope = Literal["window", "instance"]
-
-
-class Record(NamedTuple):
-    """One message of a transport: CloudEvents in Kafka's binary mode (``ce_`` headers), or whatever was sent.
-
-    ``value`` of ``None`` is a tombstone; ``timestamp`` is seconds since the epoch, as the log or sender gave it.
-    """
-
-    key: str | None
-    headers: Mapping[str, str]
-    value: bytes | None
-    timestamp: float
-
-
-class Unavailable(ConnectionError):
-    """The destination cannot take records now; the same call may succeed later.
-
-    ``left`` are the records of a batch that it has not taken, in their order (``None``: perhaps none was taken),
-    ``refused`` those that it never will; it has taken the others. It asks to be left alone for ``retry_after`` seconds.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        left: Sequence[Record] | None = None,
-        refused: Sequence[Record] = (),
-        retry_after: float = 0.0,
-    ) -> None:
-        super().__init__(message)
-        self.left, self.refused, self.retry_after = left, refused, retry_after
-
-
-class Rejected(ValueError):
-    """The destination will never take this record; the message says why.
-
-    ``refused`` are the records of a batch that it is about (``None``: some); all the others were taken.
-    """
-
-    def __init__(self, message: str, *, refused: Sequence[Record] | None = None) -> None:
-        super().__init__(message)
-        self.refused = refused
-
-
-class Publisher(Protocol):
-    """Takes records to one destination."""
-
-    async def publish(self, records: Sequence[Record]) -> None:
-        """Return once all are durable; raise :class:`Unavailable` (publish again what is left) or :class:`Rejected`."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 class Position(NamedTuple):

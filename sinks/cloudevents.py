@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from sinks.base import Finding, Publisher, Record, Rejected
+from sinks.base import Finding
+from sinks.records import Publisher, Record, Rejected
 
 TYPES: Mapping[str, str] = {
     "drift": "io.seldon.serving.inference.drift",

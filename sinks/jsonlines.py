@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 import orjson
 
-from sinks.base import Finding, Unavailable
+from sinks.base import Finding
+from sinks.records import Unavailable
 
 TAIL_BYTES = 16 * 1024 * 1024
 """How much of an existing file is read back, to know findings that are in it."""

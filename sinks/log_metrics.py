@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 
 class PartitionStats(Protocol):

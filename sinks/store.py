@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sinks.base import Finding, Unavailable
+from sinks.base import Finding
+from sinks.records import Unavailable
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS findings (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from monitor.transport.base import Publisher, Rejected, Unavailable
-from sinks.base import Record
+from sinks.records import Record
 
 
 class Outcome(NamedTuple):

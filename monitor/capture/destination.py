@@ -8,7 +8,7 @@ from pathlib import Path
 from monitor.capture.plan import Shipping
 from monitor.transport.base import Publisher, Unavailable
 from monitor.transport.log import EmbeddedLog, LogError
-from sinks.base import Record
+from sinks.records import Record
 
 
 class LatePublisher:

@@ -19,7 +19,7 @@ from monitor.capture.quiet import Quiet
 from monitor.capture.shelf import Shelf
 from monitor.capture.spool import RECORD_BYTES, size_of
 from monitor.transport.base import Publisher
-from sinks.base import Record
+from sinks.records import Record
 
 BATCH, BATCH_BYTES = 256, 2 * 1024 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0

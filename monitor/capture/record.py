@@ -20,7 +20,7 @@ from monitor.capture.plan import Shipping
 from monitor.capture.redaction import LENGTH, Redactor
 from monitor.capture.route import SIDES, Side, attribute
 from monitor.codecs import combined
-from sinks.base import Record
+from sinks.records import Record
 
 STREAMS = ("text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl")
 """Content types of responses that are of use up to wherever they end."""

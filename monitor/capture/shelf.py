@@ -12,7 +12,7 @@ from monitor.capture.quiet import Quiet
 from monitor.capture.spool import Spool
 from monitor.transport.base import Rejected, Unavailable
 from monitor.transport.log import DamagedLogError, LogError
-from sinks.base import Record
+from sinks.records import Record
 
 PAUSE = 1.0
 """Seconds for which a disk that failed is left alone."""

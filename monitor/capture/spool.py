@@ -13,7 +13,7 @@ from monitor.events import Checkpoint, Delivery
 from monitor.transport.base import Unavailable
 from monitor.transport.lease import Lease
 from monitor.transport.log import EmbeddedLog
-from sinks.base import Record
+from sinks.records import Record
 
 TOPIC, GROUP = "spool", "shipper"
 PARTITION = f"{TOPIC}/0"

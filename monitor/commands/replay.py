@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.events import Finding
     from monitor.findings import MonitorSpec
     from monitor.outcome import Outcome
     from monitor.settings import Settings
+    from sinks.base import Finding
 
 HELP = "run monitors over a captured log or a table, publishing nothing"
 EXAMPLE = """examples:

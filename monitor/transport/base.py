@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from monitor.events import Checkpoint, Delivery, Partition
-from sinks.base import Publisher, Record, Rejected, Unavailable
+from sinks.records import Publisher, Record, Rejected, Unavailable
 
 __all__ = [
     "Assigned",

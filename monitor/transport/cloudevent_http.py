@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from monitor.events import InvalidEvent, model_from_path, parse_time
 from monitor.structured import STRUCTURED, structured
-from sinks.base import Record
+from sinks.records import Record
 
 _REQUIRED = ("id", "source", "type")
 _PASSED = frozenset({"content-type", "inference-header-content-length", "traceparent", "tracestate"})

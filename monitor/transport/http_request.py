@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from monitor.transport.cloudevent_http import http_headers
-from sinks.base import Record
+from sinks.records import Record
 
 UNLIKE = frozenset({"ce_id", "ce_time", "ce_requestid", "ce_latencyms", "ce_traceparent", "ce_tracestate"})
 """Attributes that differ from event to event: never remembered."""

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 
 class Lease:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 APPLICATION_ID = 0x6F667061  # "ofpa"
 FORMAT = 1

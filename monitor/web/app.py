@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from monitor.web import charts, views
 from monitor.web.overview import MonitorInfo, Overview
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 from sinks.store import FindingStore
 
 if TYPE_CHECKING:

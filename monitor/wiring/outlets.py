@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monitor.events import Finding
 from monitor.findings import MonitorSpec
 from monitor.settings import CloudEventsSink, JsonLinesSink, PrometheusSink, Settings, StoreSink, parse_duration
 from monitor.wiring.transport import OpenTransport
-from sinks.base import Publisher, Sink
+from sinks.base import Finding, Sink
+from sinks.records import Publisher
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -19,7 +19,7 @@ from monitor.transport import embedded
 from monitor.transport.base import Source
 from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource
 from monitor.transport.log import EmbeddedLog
-from sinks.base import Publisher
+from sinks.records import Publisher
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector

@@ -97,7 +97,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
 
 def _show_again(settings: Settings, sink: Prometheus, specs: Sequence[MonitorSpec]) -> None:
     """A restart must not look like the end of an alarm, or like a monitor that never judged."""
-    from sinks.base import Unavailable
+    from sinks.records import Unavailable
     from sinks.store import FindingStore
 
     store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)

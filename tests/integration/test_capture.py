@@ -374,7 +374,7 @@ def test_an_absent_model_server_is_told_to_the_client(start: Callable[..., Sidec
 
 def test_the_processes_load_nothing_heavy() -> None:
     heavy = {"torch", "scipy", "pydantic", "fastapi", "starlette", "uvicorn", "rich", "jinja2"}
-    for module, more in (("sidecar", {"numpy", "orjson", "httpx", "sqlite3"}), ("shipper", {"httpx"})):
+    for module, more in (("sidecar", {"numpy", "orjson", "httpx", "sqlite3"}), ("shipper", {"httpx", "numpy"})):
         code = f"import sys, monitor.capture.{module}; print(*sorted({heavy | more!r} & set(sys.modules)))"
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert found.stdout.split() == [], module

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from monitor.transport.kafka.port import Outcome, Sent
-from sinks.base import Record, Unavailable
+from sinks.records import Record, Unavailable
 
 INLINE_BYTES = 4000
 """Kafka's ``offset.metadata.max.bytes`` is 4,096."""

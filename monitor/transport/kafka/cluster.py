@@ -13,7 +13,7 @@ from monitor.transport.kafka.port import Client, Outcome, Producer
 from monitor.transport.kafka.publisher import KafkaPublisher
 from monitor.transport.kafka.sender import Sender
 from monitor.transport.kafka.source import KafkaSource
-from sinks.base import Record, Unavailable
+from sinks.records import Record, Unavailable
 
 STATE_RESERVE = 1000
 """Bytes of a state record beside its part of the state."""

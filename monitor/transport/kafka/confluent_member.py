@@ -17,7 +17,7 @@ from monitor.transport.kafka.options import KafkaOptions
 from monitor.transport.kafka.port import Fenced, Rebalance
 from monitor.transport.kafka.records import headers_in
 from monitor.transport.kafka.trouble import unavailable
-from sinks.base import Record, Unavailable
+from sinks.records import Record, Unavailable
 
 BLOCK = 500
 QUEUED_KBYTES = 16 * 1024

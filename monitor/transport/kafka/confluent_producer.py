@@ -14,7 +14,7 @@ from monitor.transport.kafka.options import KafkaOptions
 from monitor.transport.kafka.port import Outcome, Sent, TooLarge
 from monitor.transport.kafka.records import headers_out, milliseconds
 from monitor.transport.kafka.trouble import definite, unavailable
-from sinks.base import Record, Rejected
+from sinks.records import Record, Rejected
 
 BATCH_BYTES = 1_000_000
 """The library's own. 128 KiB cost half as much CPU again for records of 20 KB."""

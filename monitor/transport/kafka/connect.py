@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from monitor.transport.kafka.options import KafkaOptions
 from monitor.transport.kafka.port import Client
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 MODULES = {"confluent-kafka": "confluent_kafka", "kafka-python": "kafka"}
 """Client -> its module; ``auto`` takes the first that is installed: it costs less CPU."""

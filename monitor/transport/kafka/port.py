@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from monitor.events import Delivery
 from monitor.transport.kafka.options import TopicLayout
-from sinks.base import Record, Rejected, Unavailable
+from sinks.records import Record, Rejected, Unavailable
 
 
 class Fenced(Exception):

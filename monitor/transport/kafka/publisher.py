@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from monitor.transport.kafka.records import size
 from monitor.transport.kafka.sender import Sender
-from sinks.base import Record, Rejected, Unavailable
+from sinks.records import Record, Rejected, Unavailable
 
 _LARGE = Rejected("too large to be sent")
 

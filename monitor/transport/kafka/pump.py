@@ -16,7 +16,7 @@ from monitor.transport.base import Assigned, Block, Idle, Leaving, Revoked, Wait
 from monitor.transport.kafka.checkpoints import States
 from monitor.transport.kafka.port import Member
 from monitor.transport.kafka.signals import Signals
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 T = TypeVar("T")
 

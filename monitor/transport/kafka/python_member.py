@@ -26,7 +26,7 @@ from monitor.transport.kafka.port import Fenced, Rebalance
 from monitor.transport.kafka.python_opening import opened
 from monitor.transport.kafka.records import headers_in
 from monitor.transport.kafka.trouble import unavailable
-from sinks.base import Record, Unavailable
+from sinks.records import Record, Unavailable
 
 BLOCK = 500
 NAP = 0.005

@@ -27,7 +27,7 @@ from monitor.transport.kafka.port import Outcome, Sent, TooLarge
 from monitor.transport.kafka.python_opening import opened
 from monitor.transport.kafka.records import headers_out, milliseconds
 from monitor.transport.kafka.trouble import unavailable
-from sinks.base import Record, Rejected
+from sinks.records import Record, Rejected
 
 BATCH_BYTES = 128 * 1024
 """The library's own 16 KiB cost a third more CPU a record."""

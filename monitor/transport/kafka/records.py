@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sinks.base import Record
+from sinks.records import Record
 
 RECORD_BYTES = 70
 """Upper bound of what Kafka adds to a record, its lengths and its share of the batch header included."""

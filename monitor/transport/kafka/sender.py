@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from monitor.transport.kafka.port import Outcome, Producer, TooLarge
 from monitor.transport.kafka.records import size
-from sinks.base import Record, Unavailable
+from sinks.records import Record, Unavailable
 
 BATCH_BYTES = 8 * 1024 * 1024
 """Sent before anything is waited for: the clients themselves bound no memory."""

@@ -14,7 +14,7 @@ from monitor.transport.kafka.checkpoints import States
 from monitor.transport.kafka.port import Client, Fenced
 from monitor.transport.kafka.pump import Pump
 from monitor.transport.kafka.signals import Signals
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 BUFFER_BYTES = 32 * 1024 * 1024
 STALE_SECONDS = 1.0

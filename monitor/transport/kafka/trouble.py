@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from monitor.transport.kafka.options import KafkaOptions
-from sinks.base import Unavailable
+from sinks.records import Unavailable
 
 PROBE_SECONDS = 3.0
 ALERT_SECONDS = 0.3
