@@ -62,6 +62,7 @@ class ConfluentMember:
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
             "queued.max.messages.kbytes": QUEUED_KBYTES,
+            "fetch.queue.backoff.ms": 10,  # once that much is read ahead; the default, a second, starves a quick reader
             "fetch.message.max.bytes": 1024 * 1024,
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 30_000,  # how soon new partitions are seen
