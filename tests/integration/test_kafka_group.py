@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=MODULES)
+@pytest.fixture(params=["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)])
 def client(request: pytest.FixtureRequest) -> Iterator[str]:
     pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
     return str(request.param)
