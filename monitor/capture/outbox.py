@@ -95,18 +95,22 @@ class Outbox:
         """
         self._closing = True
         self._wake.set()
+        moment = min(0.1 * seconds, 0.5)  # what closing and giving up may take, of the time there is
         if self._task is not None:
-            _, late = await asyncio.wait({self._task}, timeout=max(seconds, 0.0))
+            _, late = await asyncio.wait({self._task}, timeout=max(seconds - 3 * moment, 0.0))
             if late:  # closing the publisher tells what of the batch was taken
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._publisher.close(), 0.5)
-                _, late = await asyncio.wait({self._task}, timeout=0.5)
+                await self._close_publisher(moment)
+                _, late = await asyncio.wait({self._task}, timeout=moment)
             if late:
                 self._task.cancel()
                 await asyncio.wait(late)
         self._spill()
         self._lose(len(self._pending), "shutdown")
-        await self._publisher.close()
+        await self._close_publisher(max(moment, 0.1))
+
+    async def _close_publisher(self, seconds: float) -> None:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._publisher.close(), seconds)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE

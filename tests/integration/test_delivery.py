@@ -314,6 +314,11 @@ class Scene:
         time.sleep(0.3)  # for what should not come
         lost = sidecar.lost()
         assert len(self.sink.got) + lost == 2 * exchanges, sidecar.metrics()
+        if sidecar is self.started[0] and sidecar.metric("shipper_starts_total") == 1:
+            told = sidecar.metrics()
+            made = sum(value for name, value in told.items() if name.startswith("events_total"))
+            dropped = sum(value for name, value in told.items() if name.startswith("dropped_events_total"))
+            assert made == told["published_total"] + dropped + told["spool_events"], "as docs/delivery.md says"
         assert sidecar.peak < MEMORY_MIB, f"{sidecar.peak:.0f} MiB"
         return lost
 
