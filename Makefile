@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONSTRAINTS = constraints.txt
 FUZZ_TARGETS = http1 inflate redaction
 
-.PHONY: help setup demo fmt lint test test-all bench fuzz notebooks check clean
+.PHONY: help protos setup demo fmt lint test test-all bench fuzz notebooks check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -35,6 +35,9 @@ lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+protos: $(VENV)/.dev ## generate monitor/codecs/proto from its .proto files
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. monitor/codecs/proto/*.proto
 
 test: lint ## lint and all tests shorter than a minute
 	$(BIN)/python -m pytest -m "not slow"

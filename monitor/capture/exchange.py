@@ -88,6 +88,12 @@ class Body:
         else:
             self._parts.append(bytearray(data))
 
+    def start(self, size: int) -> bytes:
+        """The first bytes that were added, at least ``size`` if there are as many."""
+        parts = self._parts
+        first = parts[0] if parts else b""
+        return first if isinstance(first, bytes) and len(first) >= size else b"".join(parts[: size + 1])
+
     def take(self) -> bytes:
         """The bytes; the memory they count against is free again."""
         parts = self._parts

@@ -14,9 +14,13 @@ HEADER = Struct("<BBIQd")
 LOSS = Struct("<QQ")
 """Payload of a gap: frames and bytes that were dropped."""
 
-DATA, EOF, CLOSE, GAP, REPORT = 1, 2, 3, 4, 5
+MISSING = Struct("<Q")
+"""Payload of a hole: bytes that were left out."""
+
+DATA, EOF, CLOSE, GAP, REPORT, HOLE = 1, 2, 3, 4, 5, 6
 """To the shipper: bytes of one side; that side ended in good order; both sides are gone; something of this connection
-was dropped (``side`` is who spoke last). To the relay: a report (JSON)."""
+was dropped (``side`` is who spoke last); of that side's HTTP/2 DATA, and nothing else, so much was left out. To the
+relay: a report (JSON)."""
 
 CLIENT, UPSTREAM, NOBODY = 0, 1, 2
 """Whose bytes they are."""

@@ -190,6 +190,10 @@ class Recorder(Chooser):
             headers["content-type"] = own["content-type"]
         if "content-encoding" in own:
             headers["ce_contentencoding"] = own["content-encoding"]
+        if "grpc-status" in own:
+            headers["ce_grpcstatus"] = own["grpc-status"]
+        if "grpc-message" in own:
+            headers["ce_grpcmessage"] = attribute(own["grpc-message"])
         if LENGTH in own:
             headers[LENGTH] = own[LENGTH]
         if self._told and (told := {name: [attribute(own[name])] for name in self._told if name in own}):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from monitor.capture.grpc_methods import protocol_of
 from monitor.capture.plan import Shipping
 from monitor.capture.redaction import BodyRules, Redactor
 from monitor.capture.sampling import attributes, rate_of
@@ -85,6 +86,8 @@ class Routes(dict["str | tuple[str, str]", Route]):
         }
         if model:
             shared |= {"ce_modelid": model, "ce_inferenceservicename": model}
+        if protocol := protocol_of(path):
+            shared["ce_protocol"] = protocol
         if plan.endpoint:
             shared["ce_endpoint"] = plan.endpoint
         rates = {side: rate_of(plan.sample, plan.sample_rules, model, side) for side in SIDES}

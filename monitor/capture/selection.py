@@ -8,6 +8,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Literal
 
+from monitor.capture import grpc_methods
+
 Kind = Literal["inference", "feedback"]
 Skip = Literal["method", "path", "probe", "header", "excluded", "sampled"]
 
@@ -41,9 +43,11 @@ def select(method: str, path: str) -> tuple[Kind | None, Skip | None]:
         return None, "probe" if _PROBE.search(path) else "method"
     if method != "POST":
         return None, "method"
-    if _INFERENCE.search(path):
+    if _INFERENCE.search(path) or path in grpc_methods.INFERENCE:
         return "inference", None
-    return ("feedback", None) if _FEEDBACK.search(path) else (None, "path")
+    if _FEEDBACK.search(path) or path in grpc_methods.FEEDBACK:
+        return "feedback", None
+    return None, "probe" if grpc_methods.PROBE.search(path) else "path"
 
 
 def selector(include: Sequence[str] = (INFERENCE,), exclude: Sequence[str] = ()) -> Select:

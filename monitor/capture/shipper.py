@@ -23,7 +23,7 @@ import uvloop
 from monitor.capture.claims import Claims
 from monitor.capture.conversation import Conversation
 from monitor.capture.destination import open_publisher
-from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HEADER, REPORT, FrameReader
+from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HEADER, HOLE, MISSING, REPORT, FrameReader
 from monitor.capture.keys import read_key
 from monitor.capture.metrics import Counters
 from monitor.capture.outbox import Outbox
@@ -106,6 +106,8 @@ class Intake(asyncio.Protocol):
             conversation.eof(side, moment)
         elif kind == GAP:
             conversation.gap(side)
+        elif kind == HOLE:
+            conversation.hole(side, MISSING.unpack(payload)[0], moment)
         elif kind == CLOSE:
             conversation.close()
             del self._conversations[connection]

@@ -6,26 +6,44 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from monitor.codecs import seldon, v1, v2
+from monitor.codecs import protobuf, seldon, v1, v2
 from monitor.codecs.base import Codec, Tensors
 from monitor.codecs.inflate import MAX_BYTES, inflate
 from monitor.codecs.values import parse_object
 from monitor.events import InvalidEvent, PayloadEvent
 
-CODECS: Mapping[str, Codec] = {"v1": v1.V1Codec(), "v2": v2.V2Codec(), "seldon": seldon.SeldonCodec()}
+CODECS: Mapping[str, Codec] = {
+    "v1": v1.V1Codec(),
+    "v2": v2.V2Codec(),
+    "seldon": seldon.SeldonCodec(),
+    "v1-grpc": protobuf.TensorflowProtobuf(),
+    "v2-grpc": protobuf.V2Protobuf(),
+    "seldon-grpc": protobuf.SeldonProtobuf(),
+}
+"""Protocol to codec; ``-grpc`` are its messages as protobuf."""
 
 _ALIASES = {
     "tensorflow": "v1", "v1": "v1", "v2": "v2", "kfserving": "v2", "oip": "v2", "open-inference-protocol": "v2",
     "seldon": "seldon",
 }  # fmt: skip
 
+_PROTOBUF = frozenset(
+    {"application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf", "application/grpc",
+     "application/grpc+proto"}
+)  # fmt: skip
 _GZIP = b"\x1f\x8b"
 _HEALTH = re.compile(rb'\s*\{\s*("(status|ready|live|name)"\s*:\s*("[^"]*"|true|false)\s*,?\s*)+\}\s*')
+
+_METHODS = {
+    "/inference.GRPCInferenceService/ModelInfer": "v2", "/inference.GRPCInferenceService/ModelStreamInfer": "v2",
+    "/seldon.protos.Seldon/Predict": "seldon", "/seldon.protos.Model/Predict": "seldon",
+    "/tensorflow.serving.PredictionService/Predict": "v1",
+}  # fmt: skip
 
 REASONS = frozenset(
     {
         "bad_shape", "empty_body", "inflate_limit", "invalid_base64", "invalid_encoding", "invalid_json",
-        "not_numeric", "ragged", "too_large", "truncated", "unknown_datatype", "unknown_encoding",
+        "invalid_protobuf", "not_numeric", "ragged", "too_large", "truncated", "unknown_datatype", "unknown_encoding",
         "unknown_protocol", "unknown_tensor", "withheld",
         "wrong_columns",
     }
@@ -54,6 +72,11 @@ def decode(event: PayloadEvent, protocol: str = "auto", max_bytes: int = MAX_BYT
     elif body[:2] == _GZIP:  # KServe's agent passes the body on, but not its encoding
         body = inflate(body, "gzip", max_bytes)
     name = protocol if protocol in CODECS else named(event)
+    if is_protobuf(event.content_type):
+        if not name:
+            raise InvalidEvent("unknown_protocol", f"the event does not say whose message {event.content_type[:80]} is")
+        headers = {**event.headers, "offpath-side": event.side}  # a combined event's own type says nothing of it
+        return CODECS[name.removesuffix("-grpc") + "-grpc"].decode(body, headers)
     if name:
         return CODECS[name].decode(body, event.headers)
     return sniff(body, event.headers)
@@ -66,11 +89,23 @@ def named(event: PayloadEvent) -> str:
     path = event.path
     if not path:
         return ""
+    if path in _METHODS:
+        return _METHODS[path]
     if path.startswith("/v1/"):
         return "v1"
     if path.startswith("/v2/"):
         return "v2"
     return "seldon" if path.endswith(("/predictions", "/api/v1.0/explain")) else ""
+
+
+def is_protobuf(content_type: str) -> bool:
+    """Whether the body is a protobuf message.
+
+    >>> is_protobuf("application/x-protobuf"), is_protobuf("application/grpc+proto"), is_protobuf("application/json")
+    (True, True, False)
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in _PROTOBUF
 
 
 def sniff(body: bytes, headers: Mapping[str, str]) -> Tensors:

@@ -65,7 +65,7 @@ def _data(data: dict[str, Any]) -> Tensors:
     if len(set(names)) < len(names):
         raise InvalidEvent("bad_shape", "data.names holds a name twice")
     if "ndarray" in data:
-        return _one("ndarray", array(data["ndarray"], "data.ndarray"), names)
+        return one("ndarray", array(data["ndarray"], "data.ndarray"), names)
     if "tensor" in data:
         tensor = data["tensor"]
         if not isinstance(tensor, dict) or not is_list(tensor.get("values")):
@@ -73,13 +73,14 @@ def _data(data: dict[str, Any]) -> Tensors:
         shape = tensor.get("shape")
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
             raise InvalidEvent("bad_shape", f"data.tensor.shape must be a list of sizes, got {shape!r:.80}")
-        return _one("tensor", reshape(array(tensor["values"], "data.tensor"), shape, "data.tensor"), names)
+        return one("tensor", reshape(array(tensor["values"], "data.tensor"), shape, "data.tensor"), names)
     if "tftensor" in data:
-        return _one("tftensor", _tftensor(data["tftensor"]), names)
+        return one("tftensor", _tftensor(data["tftensor"]), names)
     raise InvalidEvent("unknown_protocol", "data has one of ndarray, tensor, tftensor")
 
 
-def _one(name: str, values: npt.NDArray[Any], names: Any) -> Tensors:
+def one(name: str, values: npt.NDArray[Any], names: Any) -> Tensors:
+    """The one tensor of a message, its columns named if the names fit."""
     if values.ndim == 0:
         raise InvalidEvent("bad_shape", f"data.{name} must be a list")
     fits = values.ndim == 2 and len(names) == values.shape[1]

@@ -86,7 +86,7 @@ def _each(key: str, entries: list[Any], binary: bytes) -> Iterator[tuple[str, Te
         else:
             if not isinstance(size, int) or size < 0 or at + size > len(binary):
                 raise InvalidEvent("truncated", f"{where}: needs {size} binary bytes, {len(binary) - at} are left")
-            data = _binary_data(binary[at : at + size], entry.get("datatype"), shape, where)
+            data = binary_data(binary[at : at + size], entry.get("datatype"), shape, where)
             at += size
         yield name, Tensor(name, data)
 
@@ -108,7 +108,8 @@ def _json_data(entry: Mapping[str, Any], shape: list[int], where: str) -> npt.ND
     return reshape(found, shape, where)
 
 
-def _binary_data(raw: bytes, datatype: Any, shape: list[int], where: str) -> npt.NDArray[Any]:
+def binary_data(raw: bytes, datatype: Any, shape: list[int], where: str) -> npt.NDArray[Any]:
+    """Little-endian values, as the binary extension of V2 and its gRPC form have them. Raises :class:`InvalidEvent`."""
     if datatype == "BYTES":
         return reshape(np.array(list(_strings(raw, where)), dtype=object), shape, where)
     if datatype == "BF16":

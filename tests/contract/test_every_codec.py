@@ -17,7 +17,7 @@ from monitor.codecs.base import Codec, Tensor, Tensors
 from monitor.codecs.detect import CODECS, REASONS, sniff
 from monitor.events import InvalidEvent
 
-NAMES = {"v1": "instances", "v2": "x", "seldon": "ndarray"}
+NAMES = {"v1": "instances", "v2": "x", "seldon": "ndarray", "v1-grpc": "x", "v2-grpc": "x", "seldon-grpc": "tensor"}
 """What a single tensor is called in each protocol: V1 and SeldonMessage have no free names."""
 
 VALID = {
@@ -26,7 +26,8 @@ VALID = {
     "seldon": b'{"data": {"names": ["a", "b"], "tensor": {"shape": [1, 2], "values": [1, 2]}}, "meta": {}}',
 }
 
-codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=str)
+codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+of_json = pytest.mark.parametrize("codec", [CODECS[name] for name in VALID], ids=VALID)
 matrices = st.sampled_from([np.float64, np.float32, np.int64, np.int32, np.uint8]).flatmap(
     lambda dtype: hnp.arrays(
         dtype,
@@ -61,7 +62,8 @@ def decoded_or_refused(decode: Callable[[], Tensors]) -> None:
 
 
 def test_every_codec_has_its_cases() -> None:
-    assert CODECS.keys() == NAMES.keys() == VALID.keys()
+    assert CODECS.keys() == NAMES.keys()
+    assert VALID.keys() == {name for name in CODECS if not name.endswith("-grpc")}
 
 
 @codecs
@@ -83,7 +85,7 @@ def test_nan_is_null_and_back(codec: Codec) -> None:
     assert found[0][1] is None or math.isnan(found[0][1])
 
 
-@codecs
+@of_json
 def test_every_prefix_is_refused(codec: Codec) -> None:
     body = VALID[codec.name]
     codec.decode(body, {})
@@ -99,13 +101,13 @@ def test_any_bytes(codec: Codec, body: bytes) -> None:
     decoded_or_refused(lambda: codec.decode(body, {}))
 
 
-@codecs
+@of_json
 @given(messages)
 def test_any_json(codec: Codec, message: Any) -> None:
     decoded_or_refused(lambda: codec.decode(json.dumps(message).encode(), {}))
 
 
-@codecs
+@of_json
 @given(messages)
 def test_any_json_behind_a_valid_start(codec: Codec, message: Any) -> None:
     body = json.loads(VALID[codec.name])

@@ -237,7 +237,6 @@ def test_websockets_end_the_parsing() -> None:
 @pytest.mark.parametrize(
     ("first", "reason"),
     [
-        ((CLIENT, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "http2"),
         ((CLIENT, b"\x16\x03\x01\x02\x00\x01"), "tls"),
         ((CLIENT, b"\x00\x01garbage"), "unknown"),
         ((UPSTREAM, b"220 hello"), "server_first"),

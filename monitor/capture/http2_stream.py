@@ -1,0 +1,116 @@
+"""A stream of an HTTP/2 connection: one exchange (RFC 9113, section 8.1)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from monitor.capture.exchange import Exchange, Message, Recorder
+from monitor.capture.frames import CLIENT, UPSTREAM
+from monitor.capture.header_blocks import Fields
+from monitor.capture.http2_frames import Piece
+from monitor.events import is_count
+
+
+class Stream(Protocol):
+    """What the connection tells a stream that is captured. Sides are CLIENT and UPSTREAM."""
+
+    @property
+    def open_messages(self) -> int:
+        """Messages that have begun and are not complete."""
+        ...
+
+    def answer(self, fields: Fields, now: float) -> None:
+        """The response's head: no interim one."""
+        ...
+
+    def data(self, side: int, piece: Piece, now: float) -> None: ...
+
+    def hole(self, side: int, now: float) -> None:
+        """Some of that side's DATA is missing here."""
+        ...
+
+    def end(self, side: int, trailers: Fields, now: float) -> None:
+        """That side has said everything."""
+        ...
+
+    def abandon(self, reason: str) -> None:
+        """What is incomplete stays so."""
+        ...
+
+
+def ordinary(fields: Fields) -> dict[str, str]:
+    """The fields of a message that are no pseudo-header fields."""
+    return {name: value for name, value in fields.items() if name[0] != ":"}
+
+
+class PlainStream:
+    """A request and its response as they are.
+
+    Parameters
+    ----------
+    recorder : told of each message when it is complete.
+    exchange : its request's head is complete, and it is captured.
+    """
+
+    __slots__ = ("_exchange", "_recorder")
+
+    def __init__(self, recorder: Recorder, exchange: Exchange) -> None:
+        self._recorder, self._exchange = recorder, exchange
+
+    @property
+    def open_messages(self) -> int:
+        request, response = self._exchange.request, self._exchange.response
+        return (not request.done) + (response.started > 0 and not response.done)
+
+    def answer(self, fields: Fields, now: float) -> None:
+        status = fields.get(":status", "")
+        self._exchange.status = int(status) if is_count(status) else 0
+        self._exchange.response.headers = ordinary(fields)
+        self._exchange.response.started = now
+
+    def data(self, side: int, piece: Piece, now: float) -> None:  # noqa: ARG002 - gRPC's messages begin in DATA
+        message = self._message(side)
+        if not message.done:
+            message.body.add(piece.payload, self._recorder.max_body)
+
+    def hole(self, side: int, now: float) -> None:  # noqa: ARG002 - as in :class:`Stream`
+        if not self._message(side).done:
+            lose(self._recorder, self._exchange, side, "gap")
+
+    def end(self, side: int, trailers: Fields, now: float) -> None:  # noqa: ARG002 - trailers are no headers
+        message = self._message(side)
+        if message.done or not message.started:
+            return
+        message.done, message.ended = True, now
+        if side == CLIENT:
+            self._recorder.request(self._exchange)
+        else:
+            self._recorder.response(self._exchange)
+
+    def abandon(self, reason: str) -> None:
+        request, response = self._exchange.request, self._exchange.response
+        if not request.done:
+            lose(self._recorder, self._exchange, CLIENT, reason)
+        if response.started == 0:
+            self._recorder.discard(self._exchange, reason)
+        elif not response.done:
+            lose(self._recorder, self._exchange, UPSTREAM, reason)
+
+    def _message(self, side: int) -> Message:
+        return self._exchange.request if side == CLIENT else self._exchange.response
+
+
+def lose(recorder: Recorder, exchange: Exchange, side: int, reason: str) -> None:
+    """Have the recorder count one message that has begun and will never be complete; the other one still may be."""
+    half = Exchange(recorder.memory)
+    half.kind, half.method, half.path = exchange.kind, exchange.method, exchange.path
+    half.request_id, half.route, half.model = exchange.request_id, exchange.route, exchange.model
+    half.request.wanted, half.response.wanted = exchange.request.wanted, exchange.response.wanted
+    if side == CLIENT:
+        message = half.request = exchange.request
+    else:
+        half.request.done = True
+        message = half.response = exchange.response
+    recorder.discard(half, reason)
+    message.body.drop()
+    message.done = True
