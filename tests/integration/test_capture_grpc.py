@@ -115,6 +115,7 @@ def sidecar(server: int, tmp_path: Path) -> Iterator[Sidecar]:
     yield running
     running.process.kill()
     running.process.wait()
+    running.process.stderr.close()
 
 
 def request(model: str, *values: float) -> bytes:
@@ -197,7 +198,7 @@ def test_a_big_message_and_many_at_once(sidecar: Sidecar) -> None:
             assert rows(event) == [[2 * x] for (x,) in asked[event.request_id]]
 
 
-def test_the_shipper_loads_no_protobuf(sidecar: Sidecar) -> None:
+def test_the_shipper_loads_no_protobuf() -> None:
     """The sidecar is small; reading messages is the worker's part."""
     program = "import json, sys, monitor.capture.shipper, monitor.capture.sidecar; print(json.dumps([*sys.modules]))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
