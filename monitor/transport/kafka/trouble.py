@@ -50,7 +50,7 @@ _BROKER = (
 def unavailable(options: KafkaOptions, told: Iterable[str], doing: str) -> Unavailable:
     """The error of something that could not be done; ``told`` is what the client said, oldest first."""
     texts = [text for text in told if text]
-    cause = _known(options, texts) or diagnose(options) or _last(options, texts)
+    cause = _known(options, texts) or diagnose(options) or _hung_up(options, texts) or _last(options, texts)
     return Unavailable(f"{doing}: Kafka at {options.bootstrap} {cause}")
 
 
@@ -66,6 +66,16 @@ def _known(options: KafkaOptions, texts: list[str]) -> str:
             if re.search(pattern, text, re.IGNORECASE):
                 return str(words.format(mechanism=options.mechanism, username=options.username))
     return ""
+
+
+def _hung_up(options: KafkaOptions, texts: list[str]) -> str:
+    """kafka-python often misses the brokers' answer to a wrong password, and sees only that the connection ends."""
+    if not options.authenticated or not any("socket disconnected" in text for text in texts):
+        return ""
+    return (
+        f"hangs up; it probably refuses user {options.username!r} (mechanism {options.mechanism}): check "
+        f"transport.security.username, its password (password_env or password_file) and transport.security.mechanism"
+    )
 
 
 def _last(options: KafkaOptions, texts: list[str]) -> str:
