@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 
 import kafka_broker
 import pytest
 from kafka_broker import Broker, SecureBroker
+
+
+# Where tests run in the background of a shell, SIGINT is ignored, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
