@@ -12,7 +12,6 @@ import kafka_broker
 import pytest
 from kafka_broker import Broker, SecureBroker
 
-
 # Where tests run in the background of a shell, SIGINT is ignored, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
