@@ -1,21 +1,28 @@
-"""Where the sidecar's two processes begin. Run by its path, so that no file of the working directory is imported."""
+"""Where the sidecar's processes begin. Run by its path, so that no file of the working directory is imported."""
 
+import os
 import sys
-from pathlib import Path
 
 
-def main(role: str, *descriptors: str) -> int:
-    """Run as ``relay PLAN`` or ``shipper PLAN SOCKET``; the arguments are inherited descriptors."""
-    if role == "relay":
-        from monitor.capture import sidecar
+def main(role: str, *arguments: str) -> int:
+    """Run as ``relay PLAN``, ``worker PLAN LISTENER... HEAD NUMBER`` or ``shipper PLAN TAP NUMBER``.
 
-        return sidecar.main(*map(int, descriptors))
-    from monitor.capture import shipper
+    All but the number are inherited descriptors.
+    """
+    numbers = [int(argument) for argument in arguments]
+    if role == "shipper":
+        from monitor.capture import shipper
 
-    return shipper.main(*map(int, descriptors))
+        return shipper.main(*numbers)
+    from monitor.capture import sidecar
+
+    if role == "worker":
+        plan, *listening, head, number = numbers
+        return sidecar.worker(plan, number, listening, head)
+    return sidecar.main(*numbers)
 
 
 if __name__ == "__main__":
     del sys.path[0]  # this file's directory
-    sys.path.append(str(Path(__file__).resolve().parents[2]))
+    sys.path.append(os.path.abspath(__file__).rpartition("/monitor/")[0])  # noqa: PTH100 - pathlib costs a megabyte
     raise SystemExit(main(*sys.argv[1:]))

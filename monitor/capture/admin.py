@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
+
+from monitor.capture.reactor import IN, OUT, Reactor
 
 LONGEST_REQUEST = 8192
+VISIT_SECONDS = 10.0
 
 _PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
@@ -20,23 +23,66 @@ class Answer(NamedTuple):
 Pages = Mapping[str, Callable[[], Answer]]
 
 
-class AdminProtocol(asyncio.Protocol):
+class AdminPort:
+    """Answers at a listening socket, until it is closed."""
+
+    def __init__(self, reactor: Reactor, listener: socket.socket, pages: Pages) -> None:
+        self._reactor, self._listener, self._pages = reactor, listener, pages
+        listener.setblocking(False)
+        reactor.watch(listener.fileno(), IN, self._accept)
+
+    def close(self) -> None:
+        self._reactor.close_later(self._listener)
+
+    def _accept(self, _: int) -> None:
+        try:
+            visitor, _ = self._listener.accept()
+        except OSError:
+            return
+        visitor.setblocking(False)
+        Visit(self._reactor, visitor, self._pages)
+
+
+class Visit:
     """One request, one answer, and the connection closes."""
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self, reactor: Reactor, visitor: socket.socket, pages: Pages) -> None:
+        self._reactor, self._socket, self._pages = reactor, visitor, pages
         self._request = b""
+        self._rest = memoryview(b"")
+        self._timer = reactor.call_later(VISIT_SECONDS, self._close)
+        reactor.watch(visitor.fileno(), IN, self._ready)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+    def _ready(self, events: int) -> None:
+        try:
+            if events & OUT:
+                self._send()
+            elif not self._read():
+                self._close()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close()
 
-    def data_received(self, data: bytes) -> None:
+    def _read(self) -> bool:
+        data = self._socket.recv(LONGEST_REQUEST)
         self._request += data
         if b"\r\n\r\n" in self._request or len(self._request) > LONGEST_REQUEST:
             method, _, rest = self._request.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
             answer = self._answer(method, rest.partition(" ")[0].partition("?")[0])
-            self._transport.write(_head(answer) + (b"" if method == "HEAD" else answer.text.encode()))
-            self._transport.close()
+            self._rest = memoryview(_head(answer) + (b"" if method == "HEAD" else answer.text.encode()))
+            self._reactor.watch(self._socket.fileno(), OUT, self._ready)
+        return bool(data)
+
+    def _send(self) -> None:
+        self._rest = self._rest[self._socket.send(self._rest) :]
+        if not self._rest:
+            self._close()
+
+    def _close(self) -> None:
+        self._timer.cancel()
+        if self._socket.fileno() >= 0:
+            self._reactor.close_later(self._socket)
 
     def _answer(self, method: str, path: str) -> Answer:
         if len(self._request) > LONGEST_REQUEST:

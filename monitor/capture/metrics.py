@@ -37,6 +37,8 @@ _PREFIX = "offpath_capture_"
 METRICS = tuple(
     Metric(_PREFIX + name, kind, text, labels or ("",))
     for name, kind, text, labels in (
+        ("workers", "gauge", "Relay processes that run.", ()),
+        ("worker_starts_total", "counter", "Starts of relay processes.", ()),
         ("connections_total", "counter", "Client connections accepted.", ()),
         ("connections", "gauge", "Client connections open now.", ()),
         ("bytes_total", "counter", "Bytes relayed, by who sent them.", _each("side", "client", "upstream")),
@@ -93,10 +95,11 @@ def sample(name: str, **labels: str) -> str:
 
 
 class Ledger:
-    """The relay's own counters, and those of every shipper there has been."""
+    """The relay's own counters, and those of every shipper there has been. ``parts`` are other ledgers to add."""
 
     def __init__(self) -> None:
         self.own: Counters = Counter()
+        self.parts: list[Ledger] = []
         self._shipper: dict[str, float] = {}
         self._before: Counters = Counter()
 
@@ -112,7 +115,8 @@ class Ledger:
         self._shipper = {name: value for name, value in self._shipper.items() if name in _GAUGES}
 
     def __getitem__(self, name: str) -> float:
-        return self.own[name] + self._before[name] + self._shipper.get(name, 0)
+        own = self.own[name] + self._before[name] + self._shipper.get(name, 0)
+        return own + sum(part[name] for part in self.parts)
 
     def text(self) -> str:
         """Prometheus' text format, version 0.0.4."""

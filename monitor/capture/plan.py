@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 from monitor.capture.rules import ModelColumns, RedactRule, SampleRule
 
 
+LONGEST_PATH = 107
+"""Bytes of a Unix socket's path, sockaddr_un's limit."""
+
+
 class Address(NamedTuple):
-    """Where to listen or connect: a host name or IP address, and a port.
+    """Where to listen or connect: a host name or IP address, and a port; or ``unix:`` and a path.
 
     >>> Address.parse("127.0.0.1:9081"), Address.parse("[::1]:80"), Address.parse(":8080").host
     (Address(host='127.0.0.1', port=9081), Address(host='::1', port=80), '0.0.0.0')
-    >>> str(Address("::1", 80))
-    '[::1]:80'
+    >>> str(Address("::1", 80)), Address.parse("unix:/run/model.sock").path
+    ('[::1]:80', '/run/model.sock')
     """
 
     host: str
@@ -24,20 +28,35 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """``host:port``, ``[IPv6]:port`` or ``:port`` (every interface).
+        """``host:port``, ``[IPv6]:port``, ``:port`` (every interface) or ``unix:path``.
 
         Raises
         ------
         ValueError : it is none of them.
         """
+        if text.startswith("unix:"):
+            return cls(_unix(text), 0)
         host, colon, port = text.strip().rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
             raise ValueError(f"{text!r} is no address; write host:port, for example 127.0.0.1:9081 or [::1]:9081")
         return cls(host[1:-1] if bracketed else host or "0.0.0.0", int(port))  # noqa: S104 - that is what ":port" asks
 
+    @property
+    def path(self) -> str:
+        """The path of a Unix socket; empty if it is none."""
+        return self.host[5:] if self.host.startswith("unix:") else ""
+
     def __str__(self) -> str:
+        if self.path:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _unix(text: str) -> str:
+    if not 5 < len(text.encode()) <= 5 + LONGEST_PATH or "\0" in text:
+        raise ValueError(f"{text!r} is no address: unix: needs a path of 1 to {LONGEST_PATH} bytes")
+    return text
 
 
 class Shipping(NamedTuple):
@@ -103,6 +122,7 @@ class Plan(NamedTuple):
     queue: int = 32 * 1024 * 1024
     grace: float = 10.0
     copy: bool = True
+    workers: int = 1
 
     def to_json(self) -> str:
         return json.dumps({**self._asdict(), "shipping": self.shipping._asdict()})
@@ -118,6 +138,18 @@ class Plan(NamedTuple):
         told = json.loads(text)
         addresses = {name: Address(*told[name]) for name in ("listen", "upstream", "admin")}
         return cls(**{**told, **addresses, "shipping": _shipping(told["shipping"])})
+
+
+def shipping_of(plan: Plan, number: int) -> Shipping:
+    """What the shipper of relay process ``number`` is told: each has a spool of its own.
+
+    >>> plan = Plan(Address("h", 1), Address("h", 2), Address("h", 3), Shipping("s", spool="a/spool.db"), workers=2)
+    >>> shipping_of(plan, 0).spool, shipping_of(plan, 1).spool
+    ('a/spool.db', 'a/spool.1.db')
+    """
+    stem, dot, ending = plan.shipping.spool.rpartition(".")
+    spool = f"{stem}.{number}{dot}{ending}" if stem and "/" not in ending else f"{plan.shipping.spool}.{number}"
+    return plan.shipping._replace(spool=spool) if number else plan.shipping
 
 
 def _shipping(told: dict[str, Any]) -> Shipping:

@@ -27,12 +27,12 @@ from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HEADER, HOLE, MISSING,
 from monitor.capture.keys import read_key
 from monitor.capture.metrics import Counters
 from monitor.capture.outbox import Outbox
-from monitor.capture.plan import Shipping, read_plan
+from monitor.capture.plan import Shipping, read_plan, shipping_of
 from monitor.capture.record import Recorder
 from monitor.capture.shelf import Shelf
 from monitor.capture.spool import Spool
 
-NICE = 10
+LEAST_NICE = 19
 REPORT_SECONDS = 0.2
 
 REST_SECONDS, MUCH = 0.03, 128 * 1024
@@ -183,13 +183,21 @@ async def _ship(plan: Shipping, tap: socket.socket, key: bytes) -> None:
         await asyncio.sleep(0)
 
 
-def main(plan: int, tap: int) -> int:
-    """Run the shipper process; returns its exit status."""
+def _give_way() -> None:
+    """Run only when nobody else wants the core: under ``nice`` alone the relay waits for the shipper's slices."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # another system, or a policy that forbids it
+        os.nice(LEAST_NICE)
+
+
+def main(plan: int, tap: int, number: int) -> int:
+    """Run the shipper process of this relay process; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(NICE)
-    shipping = read_plan(plan).shipping
+    for ignored in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_IGN)
+    _give_way()
+    shipping = shipping_of(read_plan(plan), number)
     try:
         hashes = any(rule.action == "hash" for rule in shipping.redact)
         key = read_key(shipping.redact_key_file, shipping.redact_key_env) if hashes else b""

@@ -1,20 +1,22 @@
-"""The relay process: relay, tap, supervisor of the shipper, administration port, and an orderly end."""
+"""A relay process: relay, tap, supervisor of the shipper, and an orderly end. Alone, it has the administration port."""
 
 from __future__ import annotations
 
-import asyncio
+import gc
+import json
 import logging
 import os
 import resource
 import signal
-from collections.abc import Awaitable
-from typing import TypeVar
+import socket
+import time
 
-import uvloop
-
-from monitor.capture.admin import AdminProtocol, Answer
+from monitor.capture.addresses import Upstream, bind, bound, remove
+from monitor.capture.admin import AdminPort, Answer, Pages
+from monitor.capture.frames import HEADER, REPORT
 from monitor.capture.metrics import METRICS, Ledger, sample
 from monitor.capture.plan import Address, Plan, read_plan
+from monitor.capture.reactor import Reactor
 from monitor.capture.relay import Relay
 from monitor.capture.supervisor import Supervisor
 from monitor.capture.tap import Tap
@@ -22,9 +24,10 @@ from monitor.capture.tap import Tap
 EXCHANGES_SHARE = 0.5
 """Share of the grace period that open exchanges get; the shipper gets what is left."""
 
-_QUEUE = sample("queue_bytes")
+REPORT_SECONDS = 0.2
 
-T = TypeVar("T")
+_QUEUE = sample("queue_bytes")
+_WORKERS, _WORKER_STARTS = sample("workers"), sample("worker_starts_total")
 
 _logger = logging.getLogger("offpath.capture")
 
@@ -34,64 +37,128 @@ class CannotListenError(RuntimeError):
 
 
 class Sidecar:
-    """Everything in the relay process."""
+    """Everything in a relay process.
 
-    def __init__(self, plan: Plan, descriptor: int) -> None:
-        self._plan = plan
-        self._loop = asyncio.get_running_loop()
+    Parameters
+    ----------
+    descriptor : where the plan came from, for the shipper.
+    listeners : where clients come in.
+    number : of this relay process, from 0.
+    """
+
+    def __init__(
+        self, reactor: Reactor, plan: Plan, descriptor: int, listeners: list[socket.socket], number: int = 0
+    ) -> None:
+        self._plan, self._reactor, self._listeners = plan, reactor, listeners
         self.ledger = Ledger()
-        self._tap = Tap(self._loop, plan.queue, self.ledger.own) if plan.copy else None
-        self.relay = Relay(plan.upstream, self._tap, self.ledger.own)
-        self._supervisor = Supervisor(descriptor, self._tap, self.relay, self.ledger) if self._tap else None
-        self._end = asyncio.Event()
-
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Raises :class:`CannotListenError`."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._end.set)
-        listen = await _bound(self.relay.listen(self._plan.listen), self._plan.listen, "listen")
-        pages = {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
-        admin = self._plan.admin
-        server = await _bound(
-            self._loop.create_server(lambda: AdminProtocol(pages), admin.host, admin.port), admin, "admin"
+        self._tap = Tap(reactor, plan.queue, self.ledger.own) if plan.copy else None
+        self.relay = Relay(reactor, Upstream(reactor, plan.upstream), self._tap, self.ledger.own)
+        self._supervisor = (
+            Supervisor(reactor, descriptor, number, self._tap, self.relay, self.ledger) if self._tap else None
         )
+        self._until = 0.0
+
+    def start(self) -> None:
+        """Serve; from SIGTERM or SIGINT on, drain and then stop the reactor."""
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            self._reactor.on_signal(signal_number, self.stop)
         if self._supervisor is not None:
             self._supervisor.start()
-        shown = Address(*server.sockets[0].getsockname()[:2])
-        _logger.info("relaying %s to %s, administration at http://%s", listen, self._plan.upstream, shown)
-        await self._end.wait()
-        await self._stop()
-        server.close()
+        self.relay.listen(self._listeners)
 
-    async def _stop(self) -> None:
+    def stop(self) -> None:
+        if self._until:
+            return
         _logger.info("stopping: %d connections open", len(self.relay.links))
-        until = self._loop.time() + self._plan.grace
-        await self.relay.drain(self._plan.grace * EXCHANGES_SHARE)
-        if self._supervisor is not None:
-            await self._supervisor.stop(until - self._loop.time())
-        _logger.info("stopped: %s", self._summary())
+        self._until = self._reactor.time() + self._plan.grace
+        self.relay.drain(self._plan.grace * EXCHANGES_SHARE, self._drained)
 
-    def _summary(self) -> str:
-        counts = {m.name: sum(int(self.ledger[key]) for key in m.samples) for m in METRICS}
-        shown = ("events", "published", "spooled", "dropped_events", "dropped_frames", "discarded_messages")
-        return ", ".join(f"{name.replace('_', ' ')} {counts[f'offpath_capture_{name}_total']}" for name in shown)
+    def _drained(self) -> None:
+        if self._supervisor is None:
+            self._stopped()
+        else:
+            self._supervisor.stop(self._until - self._reactor.time(), self._stopped)
+
+    def _stopped(self) -> None:
+        _logger.info("stopped: %s", summary(self.ledger))
+        self._reactor.stop()
+
+    def count(self) -> None:
+        """Bring the ledger up to date."""
+        self.relay.count()
+        if self._tap is not None:
+            self._tap.count()
+            self.ledger.own[_QUEUE] = self._tap.held
+
+    def pages(self) -> Pages:
+        """What the administration port shows."""
+        return {"/metrics": self._metrics, "/healthz": healthz, "/readyz": self._readyz}
 
     def _metrics(self) -> Answer:
-        self.relay.count()
-        self.ledger.own[_QUEUE] = self._tap.held if self._tap is not None else 0
-        return Answer(200, self.ledger.text(), "text/plain; version=0.0.4; charset=utf-8")
-
-    def _healthz(self) -> Answer:
-        return Answer(200, "ok\n")
+        self.count()
+        self.ledger.own[_WORKERS] = self.ledger.own[_WORKER_STARTS] = 1
+        return metrics(self.ledger)
 
     def _readyz(self) -> Answer:
         """Ready means that inference passes; a shipper that is away hurts none and shows in the metrics."""
-        return Answer(200, "ready\n") if self.relay.listening else Answer(503, "stopping\n")
+        return readyz(self.relay.listening)
 
 
-async def _bound(binding: Awaitable[T], address: Address, which: str) -> T:
+class Reporter:
+    """Tells the head of all relay processes what changed, and sees when it has died."""
+
+    def __init__(self, reactor: Reactor, head: socket.socket, sidecar: Sidecar) -> None:
+        self._reactor, self._head, self._sidecar = reactor, head, sidecar
+        self._told: dict[str, float] = {}
+        head.setblocking(False)
+        reactor.add_reader(head.fileno(), self._ended)
+        self._turn()
+
+    def report(self) -> None:
+        self._sidecar.count()
+        ledger = self._sidecar.ledger
+        now = {name: ledger[name] for metric in METRICS for name in metric.samples}
+        changed = {name: value for name, value in now.items() if self._told.get(name) != value}
+        if changed:
+            told = json.dumps(changed).encode()
+            try:
+                self._head.send(HEADER.pack(REPORT, 0, len(told), 0, time.monotonic()) + told)
+            except OSError:  # gone, and the reader hears of it; a report is far smaller than the socket's buffer
+                return
+            self._told = now
+
+    def _turn(self) -> None:
+        self.report()
+        self._reactor.call_later(REPORT_SECONDS, self._turn)
+
+    def _ended(self) -> None:
+        self._reactor.remove_reader(self._head.fileno())
+        self._sidecar.stop()
+
+
+def summary(ledger: Ledger) -> str:
+    """One line of totals."""
+    counts = {m.name: sum(int(ledger[key]) for key in m.samples) for m in METRICS}
+    shown = ("events", "published", "spooled", "dropped_events", "dropped_frames", "discarded_messages")
+    return ", ".join(f"{name.replace('_', ' ')} {counts[f'offpath_capture_{name}_total']}" for name in shown)
+
+
+def metrics(ledger: Ledger) -> Answer:
+    return Answer(200, ledger.text(), "text/plain; version=0.0.4; charset=utf-8")
+
+
+def healthz() -> Answer:
+    return Answer(200, "ok\n")
+
+
+def readyz(ready: bool) -> Answer:
+    return Answer(200, "ready\n") if ready else Answer(503, "stopping\n")
+
+
+def listeners(address: Address, which: str, workers: int = 1) -> list[list[socket.socket]]:
+    """Listening sockets. Raises :class:`CannotListenError`."""
     try:
-        return await binding
+        return bind(address, workers)
     except OSError as error:
         raise CannotListenError(
             f"capture.{which}: cannot listen on {address}: {error.strerror or error}; "
@@ -99,22 +166,67 @@ async def _bound(binding: Awaitable[T], address: Address, which: str) -> T:
         ) from error
 
 
-def _raise_file_limit() -> None:
+def announce(listener: socket.socket, plan: Plan, admin: socket.socket) -> None:
+    """Say where the sidecar is, once it is there."""
+    where = bound(admin)
+    shown = where if where.path else f"http://{where}"
+    _logger.info("relaying %s to %s, administration at %s", bound(listener), plan.upstream, shown)
+
+
+def prepare() -> None:
     """Two descriptors a connection: the usual soft limit of 1024 would end at 500 clients."""
+    logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(plan: Plan, descriptor: int) -> None:
-    await Sidecar(plan, descriptor).run()
+def alone(plan: Plan, descriptor: int) -> None:
+    """The only relay process, with the administration port. Raises :class:`CannotListenError`."""
+    reactor = Reactor()
+    (own,) = listeners(plan.listen, "listen")
+    ((*admins,),) = listeners(plan.admin, "admin")
+    sidecar = Sidecar(reactor, plan, descriptor, own)
+    ports = [AdminPort(reactor, admin, sidecar.pages()) for admin in admins]
+    announce(own[0], plan, admins[0])
+    sidecar.start()
+    run(reactor)
+    for port in ports:
+        port.close()
+    for address in (plan.listen, plan.admin):
+        remove(address)
+    reactor.close()
+
+
+def run(reactor: Reactor) -> None:
+    """Turn; what there is now stays, so the collector need not look at it again."""
+    gc.freeze()
+    reactor.run()
+
+
+def worker(plan_descriptor: int, number: int, listening: list[int], head: int) -> int:
+    """One of several relay processes; returns its exit status."""
+    prepare()
+    reactor = Reactor()
+    own = [socket.socket(fileno=descriptor) for descriptor in listening]
+    sidecar = Sidecar(reactor, read_plan(plan_descriptor), plan_descriptor, own, number)
+    reporter = Reporter(reactor, socket.socket(fileno=head), sidecar)
+    sidecar.start()
+    run(reactor)
+    reporter.report()
+    return 0
 
 
 def main(descriptor: int) -> int:
-    """Run the relay process; returns its exit status."""
-    logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
-    _raise_file_limit()
+    """Run the relay process, or the head of several; returns the exit status."""
+    prepare()
+    plan = read_plan(descriptor)
     try:
-        uvloop.run(_serve(read_plan(descriptor), descriptor))
+        if plan.workers > 1:
+            from monitor.capture import head
+
+            head.run(plan, descriptor)
+        else:
+            alone(plan, descriptor)
     except CannotListenError as error:
         _logger.error("%s", error)
         return os.EX_UNAVAILABLE

@@ -6,7 +6,6 @@ While the shipper is behind, nothing is tried again before its socket is writabl
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections import deque
 from contextlib import suppress
@@ -14,6 +13,7 @@ from time import monotonic
 
 from monitor.capture.frames import CLIENT, CLOSE, DATA, EOF, GAP, HEADER, LOSS, NOBODY
 from monitor.capture.metrics import Counters, sample
+from monitor.capture.reactor import Reactor, Timer
 
 BLOCK = 64 * 1024
 """Bytes gathered before they are sent at once."""
@@ -26,7 +26,7 @@ _FULL = sample("dropped_frames_total", reason="queue_full")
 _FULL_BYTES = sample("dropped_bytes_total")
 _GAPS = sample("gaps_total")
 
-_pack = HEADER.pack
+_pack, _HEADER_SIZE = HEADER.pack, HEADER.size
 
 
 class Tapped:
@@ -51,10 +51,10 @@ class Tap:
     loop : for writability and the timer.
     limit : bytes that may wait, frame headers included. Frames without data (ends, gaps) come on top: there are at
         most three for every connection of which data was taken.
-    counters : where copies, drops and gaps are counted.
+    counters : where drops and gaps are counted, and by :meth:`count` copies.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, counters: Counters) -> None:
+    def __init__(self, loop: Reactor, limit: int, counters: Counters) -> None:
         self._loop, self._limit, self._counters = loop, limit, counters
         self._socket: socket.socket | None = None
         self._parts: list[bytes] = []
@@ -62,8 +62,9 @@ class Tap:
         self._blocks: deque[bytes] = deque()
         self._sent = 0
         self._blocked = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._finishing = False
+        self._copied = 0
         self.held = 0
         self.frames = 0
 
@@ -83,6 +84,7 @@ class Tap:
         self._parts, self._gathered, self._sent, self.held = [], 0, 0, 0
         self._blocks.clear()
         frames, self.frames = self.frames, 0
+        self._copied += frames
         return frames
 
     def finish(self) -> None:
@@ -92,7 +94,7 @@ class Tap:
 
     def data(self, link: Tapped, side: int, data: bytes) -> None:
         """Copy a chunk, or drop and count it."""
-        size = len(data) + HEADER.size
+        size = len(data) + _HEADER_SIZE
         if link.lost or self.held + size > self._limit:
             if not self._room_again(link, size):
                 self._drop(link, data)
@@ -102,9 +104,13 @@ class Tap:
         link.turn = side
         link.known = True
         self.frames += 1
-        self._counters[_COPIED] += 1
-        self._parts += (_pack(DATA, side, len(data), link.number, monotonic()), data)
+        self._parts.append(_pack(DATA, side, len(data), link.number, monotonic()))
+        self._parts.append(data)
         self._took(size)
+
+    def count(self) -> None:
+        """Bring the counter of copies up to date."""
+        self._counters[_COPIED] = self._copied + self.frames
 
     def eof(self, link: Tapped, side: int) -> None:
         """That side ended in good order."""

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     from monitor.capture.keys import read_key
     from monitor.capture.plan import write_plan
-    from monitor.capture.supervisor import command
+    from monitor.capture.child import command
 
     plan = make_plan(_settings(args))
     if any(rule.action == "hash" for rule in plan.shipping.redact):

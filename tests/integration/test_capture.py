@@ -25,7 +25,7 @@ import uvicorn
 
 from monitor.capture.metrics import sample
 from monitor.capture.plan import Address, Plan, Shipping, write_plan
-from monitor.capture.supervisor import command
+from monitor.capture.child import command
 from monitor.events import Record
 from monitor.transport.log import EmbeddedLog
 

@@ -1,0 +1,1 @@
+"""What the relay's benchmark is made of: servers to put side by side, load, and meters."""
