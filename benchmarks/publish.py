@@ -30,10 +30,10 @@ import httptools
 import httpx
 import uvloop
 
+from monitor.capture.child import command
 from monitor.capture.frames import CLIENT, DATA, HEADER, REPORT, UPSTREAM, FrameReader
 from monitor.capture.metrics import sample
 from monitor.capture.plan import Address, Plan, Shipping, write_plan
-from monitor.capture.supervisor import command
 from monitor.events import Record
 from monitor.transport.cloudevent_http import http_headers
 from monitor.transport.http import HttpPublisher

@@ -39,7 +39,17 @@ def closed(port: int, size: int, connections: int, seconds: float, folder: Path)
     """wrk: each connection sends its next request when it has its answer."""
     script = folder / f"post-{size}.lua"
     script.write_text(_SCRIPT.format(size=size))
-    line = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "-s", str(script)]
+    line = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(round(seconds), 1)}s",
+        "-s",
+        str(script),
+    ]
     said = subprocess.run([*line, f"http://127.0.0.1:{port}{PATH}"], capture_output=True, text=True, check=True).stdout
     told = json.loads(said.strip().splitlines()[-1])
     if told["errors"]:

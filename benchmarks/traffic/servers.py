@@ -184,7 +184,9 @@ class Sidecar(Server):
 
     def metric(self, name: str) -> float:
         """The sum over all labels."""
-        return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == f"{name}_total" or key == name)
+        return sum(
+            value for key, value in self.metrics().items() if key.partition("{")[0] == f"{name}_total" or key == name
+        )
 
     def settle(self, seconds: float = 60.0) -> None:
         """Wait until everything made is delivered or counted as lost."""

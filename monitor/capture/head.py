@@ -2,7 +2,7 @@
 
 Each has a listening socket of its own on the shared port (``SO_REUSEPORT``), so that the kernel spreads connections; a
 Unix socket is shared as it is. The sockets stay open here: what a dead worker had not accepted waits for its successor.
-Each worker has a shipper of its own: one for all would be the narrowest place of the whole, and its death a loss to all.
+Each worker has a shipper of its own: one for all would be the narrowest place of the whole, its death a loss to all.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Worker(Child):
     def arguments(self) -> list[str]:
         return [str(self._number)]
 
-    def up(self, ours: socket.socket) -> None:
+    def up(self, ours: socket.socket) -> None:  # noqa: ARG002 - as in :class:`Child`
         self.is_up = True
         self._total.own[_STARTS] += 1
         self._total.own[_WORKERS] += 1

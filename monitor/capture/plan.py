@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from monitor.capture.rules import ModelColumns, RedactRule, SampleRule
 
-
 LONGEST_PATH = 107
 """Bytes of a Unix socket's path, sockaddr_un's limit."""
 

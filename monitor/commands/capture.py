@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
     """Read the settings, then become the relay: its memory must hold nothing of what reading them took."""
     import os
 
+    from monitor.capture.child import command
     from monitor.capture.keys import read_key
     from monitor.capture.plan import write_plan
-    from monitor.capture.child import command
 
     plan = make_plan(_settings(args))
     if any(rule.action == "hash" for rule in plan.shipping.redact):

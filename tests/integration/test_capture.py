@@ -23,9 +23,9 @@ import httpx
 import pytest
 import uvicorn
 
+from monitor.capture.child import command
 from monitor.capture.metrics import sample
 from monitor.capture.plan import Address, Plan, Shipping, write_plan
-from monitor.capture.child import command
 from monitor.events import Record
 from monitor.transport.log import EmbeddedLog
 

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from monitor.capture.child import command
 from monitor.capture.plan import Address, Plan, Shipping, write_plan
-from monitor.capture.supervisor import command
 from monitor.codecs.detect import decode
 from monitor.codecs.proto import open_inference_pb2 as v2
 from monitor.codecs.proto import seldon_pb2 as seldon
