@@ -376,10 +376,15 @@ class PayloadSettings(Section):
 class CaptureSettings(Section):
     """The sidecar. [capture.md](capture.md) explains what it captures."""
 
-    listen: str = Field(default="127.0.0.1:9081", description="host:port that clients call.")
-    upstream: str = Field(default="127.0.0.1:8080", description="host:port of the model server.")
+    listen: str = Field(default="127.0.0.1:9081", description="host:port that clients call, or unix:path.")
+    upstream: str = Field(default="127.0.0.1:8080", description="host:port of the model server, or unix:path.")
     admin: str = Field(default="127.0.0.1:9082", description="host:port of /metrics, /healthz and /readyz.")
-    mode: Literal["all", "request", "response"] = Field(default="all", description="Which side is copied.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="Relay processes that share the port, each with a shipper and spool."
+    )
+    mode: Literal["all", "request", "response", "none"] = Field(
+        default="all", description="Which side is copied; none relays only."
+    )
     combined: bool = Field(default=False, description="One event for a request and its response together.")
     include: tuple[PathPattern, ...] = Field(
         default=("inference",),

@@ -23,6 +23,7 @@ DEFAULT_CONFIG = Path("offpath.yaml")
 _FLAGS = ("listen", "upstream", "admin", "mode", "types", "source", "namespace", "model", "endpoint")
 _MORE_FLAGS = (
     "url",
+    "workers",
     "max_body",
     "queue",
     "spool",
@@ -42,14 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, help="configuration (default: offpath.yaml if there is one); flags win over it"
     )
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where clients call (default: 127.0.0.1:9081)")
-    parser.add_argument("--upstream", metavar="HOST:PORT", help="the model server (default: 127.0.0.1:8080)")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="where clients call; or unix:PATH (default: 127.0.0.1:9081)"
+    )
+    parser.add_argument(
+        "--upstream", metavar="HOST:PORT", help="the model server; or unix:PATH (default: 127.0.0.1:8080)"
+    )
     parser.add_argument("--admin", metavar="HOST:PORT", help="/metrics, /healthz, /readyz (default: 127.0.0.1:9082)")
     parser.add_argument("--url", help="post events here instead of to the configured transport")
     parser.add_argument(
         "--log", metavar="FILE", help="append events to this embedded log (default: transport.path, .offpath/log.db)"
     )
-    parser.add_argument("--mode", choices=("all", "request", "response"), help="which side (default: all)")
+    parser.add_argument("--workers", metavar="N", type=int, help="relay processes that share the port (default: 1)")
+    parser.add_argument(
+        "--mode", choices=("all", "request", "response", "none"), help="which side; none relays only (default: all)"
+    )
     parser.add_argument("--combined", action="store_true", default=None, help="one event for request and response")
     parser.add_argument("--include", metavar="GLOB", action="append", help="paths to capture (default: inference)")
     parser.add_argument("--exclude", metavar="GLOB", action="append", help="paths to leave out, whatever is included")
@@ -101,7 +109,7 @@ def make_plan(settings: Settings) -> Plan:
     grace = parse_duration(capture.grace)
     shipping = Shipping(
         source=capture.source or f"http://{capture.listen}",
-        mode=capture.mode,
+        mode="all" if capture.mode == "none" else capture.mode,
         combined=capture.combined,
         include=capture.include,
         exclude=capture.exclude,
@@ -138,7 +146,8 @@ def make_plan(settings: Settings) -> Plan:
         drain=0.4 * grace,
     )
     listen, upstream, admin = (_address(capture, name) for name in ("listen", "upstream", "admin"))
-    return Plan(listen, upstream, admin, shipping, parse_size(capture.queue), grace)
+    copy = capture.mode != "none"
+    return Plan(listen, upstream, admin, shipping, parse_size(capture.queue), grace, copy, capture.workers)
 
 
 def _columns(model: ModelSettings) -> ModelColumns:

@@ -422,3 +422,55 @@ def test_curl(server: int, start: Callable[..., Sidecar], options: list[str]) ->
     sidecar.published(2)
     assert sidecar.records()[0].value == b"hello"
     assert sidecar.records()[1].value == without.stdout
+
+
+def test_workers_share_a_port_and_tell_one_story(tmp_path: Path, server: int) -> None:
+    listen, admin = free_port(), free_port()
+    line = [sys.executable, "-m", "monitor", "capture", "--workers", "3", "--listen", f"127.0.0.1:{listen}"]
+    line += ["--upstream", f"127.0.0.1:{server}", "--admin", f"127.0.0.1:{admin}", "--log", "log.db", "--spool", "s.db"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(line, cwd=tmp_path, env=environ, stderr=subprocess.DEVNULL)
+
+    def metric(name: str) -> float:
+        try:
+            text = httpx.get(f"http://127.0.0.1:{admin}/metrics").text
+        except httpx.TransportError:
+            return -1
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, flags=re.MULTILINE)
+        return sum(map(float, found))
+
+    try:
+        until(lambda: metric("offpath_capture_shipper_up") == 3, "the start of three shippers")
+        for number in range(40):  # a connection each: the kernel spreads them
+            body = b'{"instances": [[%d]]}' % number
+            assert httpx.post(f"http://127.0.0.1:{listen}{PREDICT}", content=body).content == body
+        until(lambda: metric("offpath_capture_published_total") == 80, "publishing")
+        assert metric("offpath_capture_connections_total") == 40
+        victim = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()[0]
+        os.kill(int(victim), signal.SIGKILL)
+        until(lambda: metric("offpath_capture_workers") == 3, "another worker")
+        until(lambda: metric("offpath_capture_shipper_up") == 3, "another shipper")
+        assert httpx.post(f"http://127.0.0.1:{listen}{PREDICT}", content=b"{}").content == b"{}"
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    log = EmbeddedLog(tmp_path / "log.db", create=False)
+    records = [d.record for block in log.scan("payloads") for d in block.deliveries]
+    log.close()
+    assert len(records) == 82
+
+
+def test_relaying_only(tmp_path: Path, server: int) -> None:
+    admin = free_port()
+    line = [sys.executable, "-m", "monitor", "capture", "--mode", "none", "--listen", f"unix:{tmp_path}/in.sock"]
+    line += ["--upstream", f"127.0.0.1:{server}", "--admin", f"127.0.0.1:{admin}"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(line, cwd=tmp_path, env=environ, stderr=subprocess.DEVNULL) as process:
+        until((tmp_path / "in.sock").exists, "the socket")
+        transport = httpx.HTTPTransport(uds=str(tmp_path / "in.sock"))
+        with httpx.Client(transport=transport) as client:
+            assert client.post(f"http://m{PREDICT}", content=b"hello").content == b"hello"
+        assert subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True).stdout == b""
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert not (tmp_path / "in.sock").exists()
