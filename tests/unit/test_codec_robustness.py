@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detectors.base import Feature
@@ -53,6 +53,7 @@ def judge(body: bytes, headers: dict[str, str], *features: tuple[Feature, ...]) 
     return ""
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])  # deep values take a while to make
 @given(st.dictionaries(KEYS, VALUES, max_size=4), HEADERS)
 def test_any_json(value: Any, headers: dict[str, str]) -> None:
     for features in (FEATURES, ()):
