@@ -35,7 +35,7 @@ from monitor.capture.spool import Spool
 LEAST_NICE = 19
 REPORT_SECONDS = 0.2
 
-REST_SECONDS, MUCH = 0.03, 128 * 1024
+REST_SECONDS, MUCH = 0.05, 128 * 1024
 """After reading less than so much, the tap rests so long: a busy process that wakes up a hundred times a second for
 little each time costs twice as much an event. Under load there is no rest, unless the outbox is crowded."""
 
