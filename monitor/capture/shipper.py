@@ -71,7 +71,6 @@ class Intake(asyncio.Protocol):
         if (len(data) < MUCH or self._outbox.crowded) and not self._transport.is_closing():
             self._transport.pause_reading()
             self._loop.call_later(REST_SECONDS, self._go_on)
-        self._marks.append((self._outbox.accepted, self._received))
         self.settled(self._records)
 
     def _go_on(self) -> None:
@@ -102,6 +101,7 @@ class Intake(asyncio.Protocol):
         if kind == DATA:
             self._received += 1
             conversation.data(side, payload, moment)
+            self._mark()
         elif kind == EOF:
             conversation.eof(side, moment)
         elif kind == GAP:
@@ -115,6 +115,14 @@ class Intake(asyncio.Protocol):
             self._open[connection] = still
         else:
             self._open.pop(connection, None)
+
+    def _mark(self) -> None:
+        """Note which records came of the frames so far: those are settled when these are."""
+        accepted, marks = self._outbox.accepted, self._marks
+        if marks and marks[-1][0] == accepted:
+            marks[-1] = (accepted, self._received)
+        else:
+            marks.append((accepted, self._received))
 
     def end(self) -> None:
         """The tap has ended: whatever is incomplete stays so."""
