@@ -389,13 +389,12 @@ def test_a_sink_that_takes_one_event_a_second(scene: Scene) -> None:
     assert scene.twice == 0, "what was taken of a batch is not sent again"
 
 
-@pytest.mark.parametrize("status", [b"503 Unavailable", b"429 Too Many"])
-def test_a_sink_that_asks_to_wait(scene: Scene, status: bytes) -> None:
+def test_a_sink_that_asks_to_wait(scene: Scene) -> None:
     asked: list[float] = []
 
     def busy(_: Http) -> bytes:
         asked.append(time.monotonic())
-        return b"HTTP/1.1 %b\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n" % status
+        return b"HTTP/1.1 503 Busy\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 
     scene.sink.mood = busy
     sidecar = scene.start()
