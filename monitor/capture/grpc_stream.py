@@ -52,7 +52,7 @@ class GrpcStream:
 
     __slots__ = (
         "_answer", "_answered", "_asked", "_call", "_encodings", "_framed", "_held", "_protocol", "_recorder",
-        "_request", "_requests", "_response", "_responses", "_unpaired", "_waiting",
+        "_request", "_requests", "_response", "_responses", "_unpaired", "_waiting", "_wanted",
     )  # fmt: skip
 
     def __init__(self, recorder: Recorder, exchange: Exchange) -> None:
@@ -65,6 +65,7 @@ class GrpcStream:
         self._asked = self._answered = 0
         self._framed = True
         self._unpaired = False
+        self._wanted = exchange.request.wanted, exchange.response.wanted
         self._protocol = protocol_of(exchange.path)
         self._answer: dict[str, str] = {}
         self._encodings = exchange.request.headers.pop("grpc-encoding", ""), ""
@@ -72,7 +73,9 @@ class GrpcStream:
 
     @property
     def open_messages(self) -> int:
-        return (self._request is not None) + (self._response is not None) + (self._held is not None)
+        request, response = self._request, self._response or self._held
+        still = request is not None and request.request.wanted
+        return still + (response is not None and response.response.wanted) + sum(e.held for _, e in self._waiting)
 
     def answer(self, fields: Fields, now: float) -> None:
         status = fields.get(":status", "")
@@ -99,14 +102,14 @@ class GrpcStream:
             return
         splitter.hole()
         if side == CLIENT:
-            lost = self._request or self._follow(self._asked)
-            self._request, self._asked = None, max(self._asked, 1)
+            self._request = self._request or self._follow(self._asked)
+            self._asked = max(self._asked, 1)
+            self._lose_request("gap")
         else:
             self._release()
-            lost = self._response or self._next_response(now)
-            self._response = None
+            self._response = self._response or self._next_response(now)
+            self._lose_response("gap")
         self._unpaired = True
-        lose(self._recorder, lost, side, "gap")
 
     def end(self, side: int, trailers: Fields, now: float) -> None:
         if side == CLIENT:
@@ -142,6 +145,8 @@ class GrpcStream:
                 self._call.model = model_in_message(self._protocol, message.body.start(4 * PEEK), encoding)
             exchange.model = self._call.model
             self._recorder.request(exchange)
+            if exchange.held and not (self._waiting and self._waiting[-1][1] is exchange):
+                self._recorder.discard(exchange, "incomplete")  # its response will not be told with it
 
     def _reply(self, part: Part, now: float) -> None:
         if part.begins:
@@ -185,9 +190,12 @@ class GrpcStream:
     def _release(self) -> None:
         """Record the response that waited."""
         exchange, self._held = self._held, None
-        if exchange is not None:
-            exchange.response.done = True
-            self._recorder.response(exchange)
+        if exchange is None:
+            return
+        exchange.response.done = True
+        self._recorder.response(exchange)
+        if not (exchange.request.done or exchange is self._request):  # lost, or there is none
+            self._recorder.discard(exchange, "incomplete")
 
     def _lose_request(self, reason: str) -> None:
         exchange, self._request = self._request, None
@@ -198,17 +206,19 @@ class GrpcStream:
         exchange, self._response = self._response, None
         if exchange is not None:
             lose(self._recorder, exchange, UPSTREAM, reason)
+            if exchange.held:
+                self._recorder.discard(exchange, reason)
 
     def _next_response(self, now: float) -> Exchange:
         number = self._answered
         self._answered += 1
         while self._waiting and self._waiting[0][0] < number:
-            self._waiting.popleft()
+            self._recorder.discard(self._waiting.popleft()[1], "incomplete")
         if self._waiting and self._waiting[0][0] == number and not (self._unpaired and number):
             exchange = self._waiting.popleft()[1]
         else:
             exchange = self._follow(number, "r")
-            exchange.request.done = True
+            exchange.request.wanted = False
             exchange.request.started = self._call.request.started
         exchange.status = self._call.status
         exchange.response.headers = dict(self._answer)
@@ -221,10 +231,10 @@ class GrpcStream:
         """Another exchange of the call. What cannot be paired must not seem to be: then ids tell the side."""
         first, exchange = self._call, Exchange(self._recorder.memory)
         exchange.kind, exchange.method = first.kind, first.method
-        exchange.path, exchange.model = first.path, first.model
+        exchange.path, exchange.model, exchange.route = first.path, first.model, first.route
+        exchange.request.wanted, exchange.response.wanted = self._wanted
         exchange.request.headers = {n: v for n, v in first.request.headers.items() if n != "content-encoding"}
-        exchange.request_id, exchange.route = first.request_id, first.route
-        exchange.request.wanted, exchange.response.wanted = first.request.wanted, first.response.wanted
+        exchange.request_id = first.request_id
         if number:
             exchange.request_id += f"-{number + 1}{side if self._unpaired else ''}"
         return exchange

@@ -9,10 +9,12 @@ from hpack.table import HeaderTable
 
 from monitor.capture.exchange import WANTED, UnparsableError
 
-OWN = frozenset({b":method", b":path", b":status", b"grpc-encoding", b"grpc-status", b"grpc-message"})
-"""Fields that only HTTP/2 and gRPC have."""
+OWN = frozenset(
+    {b":method", b":path", b":status", b"content-length", b"grpc-encoding", b"grpc-status", b"grpc-message"}
+)
+"""Fields that following a connection needs, whatever the recorder wants."""
 
-LONGEST_TEXT = 8192
+LONGEST_TEXT = 1024
 """Bytes of a value that are kept."""
 
 LARGEST_LIST = 64 * 1024

@@ -67,7 +67,7 @@ class Http1:
                 raise UnparsableError("upgrade", lasting=True) from None
             self._offered_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:  # not the bytes are at fault, but what was made of them
-            _report(error.__context__)
+            report(error.__context__)
             raise UnparsableError("internal") from error
         except httptools.HttpParserError as error:
             raise UnparsableError("malformed") from error
@@ -177,7 +177,7 @@ class Http1:
         return rest
 
 
-def _report(cause: BaseException | None) -> None:
+def report(cause: BaseException | None) -> None:
     """Where it happened, and never what it says: that may be a payload's."""
     where = traceback.extract_tb(cause.__traceback__)[-1] if cause is not None and cause.__traceback__ else None
     place = f" in {where.filename}, line {where.lineno}" if where else ""

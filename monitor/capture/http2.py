@@ -10,6 +10,7 @@ from monitor.capture.exchange import Exchange, Recorder, UnparsableError
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.grpc_stream import GrpcStream, is_grpc
 from monitor.capture.header_blocks import Fields, HeaderBlocks
+from monitor.capture.http1 import report
 from monitor.capture.http2_frames import (
     CONTINUATION,
     DATA,
@@ -67,8 +68,14 @@ class Http2:
             self._preface = greeting
             if not PREFACE.startswith(greeting):
                 raise UnparsableError("malformed", lasting=True)
-        for piece in self._splitters[side].feed(data):
-            self._piece(side, piece, now)
+        try:
+            for piece in self._splitters[side].feed(data):
+                self._piece(side, piece, now)
+        except UnparsableError:
+            raise
+        except Exception as error:  # not the bytes are at fault, but what was made of them
+            report(error)
+            raise UnparsableError("internal", lasting=True) from error
 
     def hole(self, side: int, size: int, now: float) -> None:
         """So many bytes of DATA of that side are missing here. Raises :class:`UnparsableError` as :meth:`feed`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from monitor.capture.exchange import Exchange, Message, Recorder
-from monitor.capture.frames import CLIENT, UPSTREAM
+from monitor.capture.frames import CLIENT
 from monitor.capture.header_blocks import Fields
 from monitor.capture.http2_frames import Piece
 from monitor.events import is_count
@@ -59,8 +59,10 @@ class PlainStream:
 
     @property
     def open_messages(self) -> int:
-        request, response = self._exchange.request, self._exchange.response
-        return (not request.done) + (response.started > 0 and not response.done)
+        exchange = self._exchange
+        request, response = exchange.request, exchange.response
+        still = (request.wanted and not request.done) + exchange.held
+        return still + (response.wanted and response.started > 0 and not response.done)
 
     def answer(self, fields: Fields, now: float) -> None:
         status = fields.get(":status", "")
@@ -68,18 +70,23 @@ class PlainStream:
         self._exchange.response.headers = ordinary(fields)
         self._exchange.response.started = now
 
-    def data(self, side: int, piece: Piece, now: float) -> None:  # noqa: ARG002 - gRPC's messages begin in DATA
-        message = self._message(side)
-        if not message.done:
-            message.body.add(piece.payload, self._recorder.max_body)
+    def data(self, side: int, piece: Piece, now: float) -> None:
+        message = self._open(side)
+        if message is None:
+            return
+        message.body.add(piece.payload, self._recorder.max_body)
+        if "content-length" not in message.headers:  # its end may never come
+            message.ended = now
+            if message.body.cut:
+                self._recorder.capped(self._exchange, message)
 
     def hole(self, side: int, now: float) -> None:  # noqa: ARG002 - as in :class:`Stream`
-        if not self._message(side).done:
+        if self._open(side) is not None:
             lose(self._recorder, self._exchange, side, "gap")
 
     def end(self, side: int, trailers: Fields, now: float) -> None:  # noqa: ARG002 - trailers are no headers
-        message = self._message(side)
-        if message.done or not message.started:
+        message = self._open(side)
+        if message is None:
             return
         message.done, message.ended = True, now
         if side == CLIENT:
@@ -88,24 +95,22 @@ class PlainStream:
             self._recorder.response(self._exchange)
 
     def abandon(self, reason: str) -> None:
-        request, response = self._exchange.request, self._exchange.response
-        if not request.done:
-            lose(self._recorder, self._exchange, CLIENT, reason)
-        if response.started == 0:
-            self._recorder.discard(self._exchange, reason)
-        elif not response.done:
-            lose(self._recorder, self._exchange, UPSTREAM, reason)
+        exchange = self._exchange
+        if not (exchange.request.done and exchange.response.done):
+            self._recorder.discard(exchange, reason)
+            exchange.request.body.drop()
+            exchange.response.body.drop()
 
-    def _message(self, side: int) -> Message:
-        return self._exchange.request if side == CLIENT else self._exchange.response
+    def _open(self, side: int) -> Message | None:
+        """That side's message, if it is to be told of, has begun and has not ended."""
+        message = self._exchange.request if side == CLIENT else self._exchange.response
+        return message if message.wanted and message.started and not message.done else None
 
 
 def lose(recorder: Recorder, exchange: Exchange, side: int, reason: str) -> None:
     """Have the recorder count one message that has begun and will never be complete; the other one still may be."""
     half = Exchange(recorder.memory)
     half.kind, half.method, half.path = exchange.kind, exchange.method, exchange.path
-    half.request_id, half.route, half.model = exchange.request_id, exchange.route, exchange.model
-    half.request.wanted, half.response.wanted = exchange.request.wanted, exchange.response.wanted
     if side == CLIENT:
         message = half.request = exchange.request
     else:
@@ -113,4 +118,4 @@ def lose(recorder: Recorder, exchange: Exchange, side: int, reason: str) -> None
         message = half.response = exchange.response
     recorder.discard(half, reason)
     message.body.drop()
-    message.done = True
+    message.wanted = False

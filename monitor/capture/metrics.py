@@ -73,7 +73,7 @@ METRICS = tuple(
             _each("outcome", "stored", "failed")),
         ("payloads_removed_total", "counter", "Stored bodies removed for age or room.", ()),
         ("unparsed_connections_total", "counter", "Connections that cannot be followed, by reason.",
-            _each("reason", "http2_gap", "malformed", "tls", "upgrade", "server_first", "unknown")),
+            _each("reason", "http2_gap", "malformed", "internal", "tls", "upgrade", "server_first", "unknown")),
         ("publish_failures_total", "counter", "Batches that the receiver did not take at once.", ()),
         ("spool_events", "gauge", "Events waiting on disk.", ()),
         ("spool_bytes", "gauge", "Bytes waiting on disk.", ()),

@@ -25,7 +25,7 @@ from sinks.records import Record
 STREAMS = ("text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl")
 """Content types of responses that are of use up to wherever they end."""
 
-_LEFT = ("incomplete", "shutdown")
+_LEFT = ("incomplete", "reset", "shutdown")
 _EVENTS = {side: sample("events_total", side=side) for side in SIDES}
 
 
