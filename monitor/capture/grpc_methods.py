@@ -33,6 +33,15 @@ PEEK = 512
 _INFLATE = {"gzip": 31, "deflate": 15}
 
 
+def is_grpc(content_type: str) -> bool:
+    """Whether bodies of this type are length-prefixed messages. gRPC-Web has frames of its own.
+
+    >>> is_grpc("application/grpc"), is_grpc("application/grpc+proto"), is_grpc("application/grpc-web")
+    (True, True, False)
+    """
+    return content_type[:16] == "application/grpc" and content_type[16:17] in ("", "+", ";")
+
+
 def protocol_of(path: str) -> str:
     """The protocol of a known gRPC method, else ``""``.
 

@@ -17,9 +17,9 @@ from monitor.capture.exchange import Exchange, Message, Recorder
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.grpc_messages import MessageSplitter, Part
 from monitor.capture.grpc_methods import PEEK, model_in_message, protocol_of
-from monitor.capture.header_blocks import Fields
+from monitor.capture.header_blocks import Head
 from monitor.capture.http2_frames import Piece
-from monitor.capture.http2_stream import lose, ordinary
+from monitor.capture.http2_stream import lose
 from monitor.events import is_count
 
 WAITING = 64
@@ -30,15 +30,6 @@ HTTP_STATUS = {
     14: 503, 15: 500, 16: 401,
 }  # fmt: skip
 """gRPC's status codes as HTTP's, after google/rpc/code.proto: a failed call is told by its status, as any other."""
-
-
-def is_grpc(content_type: str) -> bool:
-    """Whether bodies of this type are length-prefixed messages. gRPC-Web has frames of its own.
-
-    >>> is_grpc("application/grpc"), is_grpc("application/grpc+proto"), is_grpc("application/grpc-web")
-    (True, True, False)
-    """
-    return content_type[:16] == "application/grpc" and content_type[16:17] in ("", "+", ";")
 
 
 class GrpcStream:
@@ -74,15 +65,17 @@ class GrpcStream:
     @property
     def open_messages(self) -> int:
         request, response = self._request, self._response or self._held
-        still = request is not None and request.request.wanted
-        return still + (response is not None and response.response.wanted) + sum(e.held for _, e in self._waiting)
+        still = int(request is not None and request.request.wanted)
+        still += response is not None and response.response.wanted
+        for _, waiting in self._waiting:
+            still += waiting.held
+        return still
 
-    def answer(self, fields: Fields, now: float) -> None:
-        status = fields.get(":status", "")
-        self._call.status = int(status) if is_count(status) else 0
-        self._answer = ordinary(fields)
+    def answer(self, head: Head, now: float) -> None:
+        self._call.status = head.status
+        self._answer = head.headers.copy()
         self._encodings = self._encodings[0], self._answer.pop("grpc-encoding", "")
-        self._framed = is_grpc(self._answer.get("content-type", ""))
+        self._framed = head.is_grpc
         if not self._framed:  # a proxy's answer
             self._response = self._next_response(now)
 
@@ -111,7 +104,7 @@ class GrpcStream:
             self._lose_response("gap")
         self._unpaired = True
 
-    def end(self, side: int, trailers: Fields, now: float) -> None:
+    def end(self, side: int, trailers: dict[str, str], now: float) -> None:
         if side == CLIENT:
             self._lose_request("malformed" if self._requests.inside else "incomplete")
         else:
@@ -165,7 +158,7 @@ class GrpcStream:
             if self._answered > 1:
                 self._release()
 
-    def _finish(self, trailers: Fields, now: float) -> None:
+    def _finish(self, trailers: dict[str, str], now: float) -> None:
         """The end of the answer: its status goes with the message that waited for it, or alone."""
         told = self._answer if "grpc-status" in self._answer else trailers  # a head alone may be everything
         written = told.get("grpc-status", "")

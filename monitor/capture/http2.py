@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from monitor.capture.exchange import Exchange, Recorder, UnparsableError
 from monitor.capture.frames import CLIENT, UPSTREAM
-from monitor.capture.grpc_stream import GrpcStream, is_grpc
-from monitor.capture.header_blocks import Fields, HeaderBlocks
+from monitor.capture.grpc_stream import GrpcStream
+from monitor.capture.header_blocks import Head, HeaderBlocks
 from monitor.capture.http1 import report
 from monitor.capture.http2_frames import (
     CONTINUATION,
@@ -27,12 +27,13 @@ from monitor.capture.http2_frames import (
     FrameSplitter,
     Piece,
 )
-from monitor.capture.http2_stream import PlainStream, Stream, ordinary
+from monitor.capture.http2_stream import PlainStream, Stream
 
 MAX_STREAMS = 1024
 """Captured calls of one connection that are open at once; servers allow about a hundred. Those beyond are counted."""
 
-_NOTHING: Fields = {}
+_NOTHING: dict[str, str] = {}
+_BOTH = 1 << CLIENT | 1 << UPSTREAM
 
 
 class Http2:
@@ -50,10 +51,22 @@ class Http2:
         self._splitters = (FrameSplitter(), FrameSplitter())
         self._blocks = (HeaderBlocks(recorder.wanted), HeaderBlocks(recorder.wanted))
         self._continued: list[tuple[Piece, bytearray] | None] = [None, None]
-        self._streams: dict[int, tuple[Stream, set[int]]] = {}
-        self._latest = 0
+        self._streams: dict[int, _Open] = {}
+        self._touched: set[int] = set()
+        self._latest = self._still = 0
         self._preface = b""
-        self.open_messages = 0
+
+    @property
+    def open_messages(self) -> int:
+        """Messages that have begun and are not complete. Only streams that something came of are asked again."""
+        for number in self._touched:
+            known = self._streams.get(number)
+            if known is not None:
+                still = known.stream.open_messages
+                self._still += still - known.still
+                known.still = still
+        self._touched.clear()
+        return self._still
 
     def feed(self, side: int, data: bytes, now: float) -> None:
         """Bytes of one side, seen at ``now``.
@@ -80,11 +93,8 @@ class Http2:
     def hole(self, side: int, size: int, now: float) -> None:
         """So many bytes of DATA of that side are missing here. Raises :class:`UnparsableError` as :meth:`feed`."""
         piece = self._splitters[side].hole(size)
-        known = self._streams.get(piece.stream)
-        if known is not None:
-            before = known[0].open_messages
-            known[0].hole(side, now)
-            self.open_messages += known[0].open_messages - before
+        if (known := self._known(piece.stream)) is not None:
+            known.stream.hole(side, now)
         if piece.ends and piece.flags & END_STREAM:
             self._ended(side, piece.stream, _NOTHING, now)
 
@@ -93,10 +103,10 @@ class Http2:
 
     def abandon(self, reason: str) -> None:
         """Give up what is incomplete."""
-        for stream, _ in self._streams.values():
-            stream.abandon(reason)
+        for known in self._streams.values():
+            known.stream.abandon(reason)
         self._streams.clear()
-        self.open_messages = 0
+        self._still = 0
 
     def _piece(self, side: int, piece: Piece, now: float) -> None:
         kind = piece.kind
@@ -115,22 +125,23 @@ class Http2:
             for stream in [stream for stream in self._streams if stream > last]:
                 self._reset(stream)
 
+    def _known(self, number: int) -> _Open | None:
+        """A stream that is captured, of which something came."""
+        known = self._streams.get(number)
+        if known is not None:
+            self._touched.add(number)
+        return known
+
     def _data(self, side: int, piece: Piece, now: float) -> None:
-        known = self._streams.get(piece.stream)
-        if known is None:
-            return
-        stream = known[0]
-        before = stream.open_messages
-        if piece.payload:
-            stream.data(side, piece, now)
-        self.open_messages += stream.open_messages - before
+        if piece.payload and (known := self._known(piece.stream)) is not None:
+            known.stream.data(side, piece, now)
         if piece.ends and piece.flags & END_STREAM:
             self._ended(side, piece.stream, _NOTHING, now)
 
     def _block(self, side: int, piece: Piece, block: bytes, now: float) -> None:
         """The beginning of a header block, which as a rule is all of it."""
         if piece.flags & END_HEADERS:
-            self._fields(side, piece, self._blocks[side].decode(block), now)
+            self._head(side, piece, self._blocks[side].decode(block), now)
         else:
             self._continued[side] = (piece, bytearray(block))
 
@@ -141,30 +152,27 @@ class Http2:
         begun[1].extend(piece.payload)
         if piece.flags & END_HEADERS:
             self._continued[side] = None
-            self._fields(side, begun[0], self._blocks[side].decode(bytes(begun[1])), now)
+            self._head(side, begun[0], self._blocks[side].decode(bytes(begun[1])), now)
 
-    def _fields(self, side: int, piece: Piece, fields: Fields, now: float) -> None:
+    def _head(self, side: int, piece: Piece, head: Head, now: float) -> None:
         """A whole header block: of a request, of a response (perhaps an interim one), or trailers."""
         if piece.kind == PUSH_PROMISE:
             return  # nobody asked: not captured, but its fields are in the table now
         number = piece.stream
         if side == CLIENT and number > self._latest:
             self._latest = number
-            self._request(number, fields, now)
-        elif side == UPSTREAM and ":status" in fields and (known := self._streams.get(number)) is not None:
-            if fields[":status"].startswith("1"):
+            self._request(number, head, now)
+        elif side == UPSTREAM and head.status and (known := self._known(number)) is not None:
+            if head.status < 200:
                 return
-            before = known[0].open_messages
-            known[0].answer(fields, now)
-            self.open_messages += known[0].open_messages - before
+            known.stream.answer(head, now)
         if piece.flags & END_STREAM:
-            self._ended(side, number, fields, now)
+            self._ended(side, number, head.headers, now)
 
-    def _request(self, number: int, fields: Fields, now: float) -> None:
+    def _request(self, number: int, head: Head, now: float) -> None:
         exchange = Exchange(self._recorder.memory)
-        exchange.method = fields.get(":method", "")
-        exchange.path = fields.get(":path", "").partition("?")[0]
-        exchange.request.headers = ordinary(fields)
+        exchange.method, exchange.path = head.method, head.path
+        exchange.request.headers = head.headers.copy()
         exchange.request.started = now
         self._recorder.begin(exchange)
         if exchange.kind is None:
@@ -172,29 +180,35 @@ class Http2:
         if len(self._streams) >= MAX_STREAMS:
             self._recorder.discard(exchange, "streams")
             return
-        made = GrpcStream if is_grpc(fields.get("content-type", "")) else PlainStream
-        stream: Stream = made(self._recorder, exchange)
-        self._streams[number] = (stream, set())
-        self.open_messages += stream.open_messages
+        made = GrpcStream if head.is_grpc else PlainStream
+        self._streams[number] = _Open(made(self._recorder, exchange))
+        self._touched.add(number)
 
-    def _ended(self, side: int, number: int, trailers: Fields, now: float) -> None:
-        known = self._streams.get(number)
+    def _ended(self, side: int, number: int, trailers: dict[str, str], now: float) -> None:
+        known = self._known(number)
         if known is None:
             return
-        stream, sides = known
-        before = stream.open_messages
-        stream.end(side, trailers, now)
-        self.open_messages += stream.open_messages - before
-        sides.add(side)
-        if len(sides) == 2:
+        known.stream.end(side, trailers, now)
+        known.ended |= 1 << side
+        if known.ended == _BOTH:
             self._reset(number)
 
     def _reset(self, number: int) -> None:
         """Nothing more comes on this stream."""
         known = self._streams.pop(number, None)
         if known is not None:
-            self.open_messages -= known[0].open_messages
-            known[0].abandon("reset")
+            self._still -= known.still
+            known.stream.abandon("reset")
+
+
+class _Open:
+    """A stream, which sides of it have ended, and how many of its messages are counted as open."""
+
+    __slots__ = ("ended", "still", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.ended = self.still = 0
 
 
 def _unpadded(piece: Piece) -> bytes:

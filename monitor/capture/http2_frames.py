@@ -53,10 +53,7 @@ class FrameSplitter:
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Every piece in ``data``. Raises :class:`UnparsableError` for a frame that is too long to hold."""
         if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return
-            data, self._rest = bytes(self._rest), bytearray()
+            data = self._whole(data)
         at, end = 0, len(data)
         while at < end:
             if self._left:
@@ -77,8 +74,11 @@ class FrameSplitter:
                 if stop > end or length > LONGEST:
                     self._hold(data[at:], HEADER_SIZE + length)
                     return
-            elif kind != DATA or stop > end or flags & PADDED:
-                self._open(kind, flags, stream, length)
+            elif kind != DATA:
+                self._kind, self._left, at = kind, max(stop - end, 0), min(stop, end)
+                continue
+            elif stop > end or flags & PADDED:
+                self._open(flags, stream, length)
                 at += HEADER_SIZE
                 continue
             yield Piece(kind, flags, stream, data[at + HEADER_SIZE : stop], length, True, True)
@@ -93,15 +93,23 @@ class FrameSplitter:
         self._content = min(self._content, self._left)
         return Piece(DATA, self._flags, self._stream, b"", self._size, False, not self._left)
 
+    def _whole(self, data: bytes) -> bytes:
+        """What waited, and the bytes behind it; nothing while it is not enough."""
+        self._rest += data
+        if len(self._rest) < self._needed:
+            return b""
+        data, self._rest = bytes(self._rest), bytearray()
+        return data
+
     def _hold(self, rest: bytes, needed: int) -> None:
         """Wait until so many bytes are there."""
         if needed > HEADER_SIZE + LONGEST:
             raise UnparsableError("malformed", lasting=True)
         self._rest, self._needed = bytearray(rest), needed
 
-    def _open(self, kind: int, flags: int, stream: int, length: int) -> None:
-        """A frame whose payload is handed on in parts, or passed over."""
-        self._kind, self._flags, self._stream = kind, flags, stream
+    def _open(self, flags: int, stream: int, length: int) -> None:
+        """A DATA frame whose payload is handed on in parts."""
+        self._kind, self._flags, self._stream = DATA, flags, stream
         self._left = self._content = self._size = length
         self._begins = True
         self._padded = bool(flags & PADDED)

@@ -6,9 +6,8 @@ from typing import Protocol
 
 from monitor.capture.exchange import Exchange, Message, Recorder
 from monitor.capture.frames import CLIENT
-from monitor.capture.header_blocks import Fields
+from monitor.capture.header_blocks import Head
 from monitor.capture.http2_frames import Piece
-from monitor.events import is_count
 
 
 class Stream(Protocol):
@@ -19,7 +18,7 @@ class Stream(Protocol):
         """Messages that have begun and are not complete."""
         ...
 
-    def answer(self, fields: Fields, now: float) -> None:
+    def answer(self, head: Head, now: float) -> None:
         """The response's head: no interim one."""
         ...
 
@@ -29,18 +28,13 @@ class Stream(Protocol):
         """Some of that side's DATA is missing here."""
         ...
 
-    def end(self, side: int, trailers: Fields, now: float) -> None:
+    def end(self, side: int, trailers: dict[str, str], now: float) -> None:
         """That side has said everything."""
         ...
 
     def abandon(self, reason: str) -> None:
         """What is incomplete stays so."""
         ...
-
-
-def ordinary(fields: Fields) -> dict[str, str]:
-    """The fields of a message that are no pseudo-header fields."""
-    return {name: value for name, value in fields.items() if name[0] != ":"}
 
 
 class PlainStream:
@@ -64,10 +58,9 @@ class PlainStream:
         still = (request.wanted and not request.done) + exchange.held
         return still + (response.wanted and response.started > 0 and not response.done)
 
-    def answer(self, fields: Fields, now: float) -> None:
-        status = fields.get(":status", "")
-        self._exchange.status = int(status) if is_count(status) else 0
-        self._exchange.response.headers = ordinary(fields)
+    def answer(self, head: Head, now: float) -> None:
+        self._exchange.status = head.status
+        self._exchange.response.headers = head.headers.copy()
         self._exchange.response.started = now
 
     def data(self, side: int, piece: Piece, now: float) -> None:
@@ -84,7 +77,7 @@ class PlainStream:
         if self._open(side) is not None:
             lose(self._recorder, self._exchange, side, "gap")
 
-    def end(self, side: int, trailers: Fields, now: float) -> None:  # noqa: ARG002 - trailers are no headers
+    def end(self, side: int, trailers: dict[str, str], now: float) -> None:  # noqa: ARG002 - trailers are no headers
         message = self._open(side)
         if message is None:
             return

@@ -13,13 +13,14 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
-from hpack import Encoder
+from hpack import Decoder, Encoder, HeaderTuple, HPACKError, NeverIndexedHeaderTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.capture.conversation import LOST, OPAQUE, TALKING, Conversation
 from monitor.capture.exchange import WANTED, Exchange, Memory, Message, UnparsableError
 from monitor.capture.frames import CLIENT, UPSTREAM
+from monitor.capture.header_blocks import LARGEST_LIST, LARGEST_TABLE, HeaderBlocks
 from monitor.capture.http2 import MAX_STREAMS, Http2
 from monitor.capture.http2_frames import CONTINUATION, DATA, LONGEST, PREFACE
 from monitor.capture.metrics import METRICS, Counters, sample
@@ -274,6 +275,55 @@ def test_any_header_table_and_long_blocks(size: int) -> None:
     heard, conversation, _ = hear(cut(peers.script, [1000]))
     assert len(heard.of("request")) == len(heard.of("response")) == 60
     assert conversation.state == TALKING
+
+
+names = st.sampled_from(["x-request-id", "content-type", "x-other", "authorization", ":path", "traceparent"])
+values = st.one_of(st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=200), st.just("r"))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(names, values, st.booleans()), max_size=8),
+            st.booleans(),
+            st.sampled_from([None, 0, 70, 4096, 60_000]),
+        ),
+        max_size=12,
+    )
+)
+def test_header_blocks_are_read_as_the_library_reads_them(lists: Any) -> None:
+    encoder, library, blocks = Encoder(), Decoder(), HeaderBlocks()
+    library.max_allowed_table_size = LARGEST_TABLE
+    for fields, huffman, size in lists:
+        if size is not None:
+            encoder.header_table_size = size
+        told = [NeverIndexedHeaderTuple(n, v) if secret else HeaderTuple(n, v) for n, v, secret in fields]
+        block = encoder.encode(told, huffman=huffman)
+        expected = dict(library.decode(block))
+        head = blocks.decode(block)
+        assert head.path == expected.pop(":path", "").partition("?")[0]
+        assert head.headers == {n: v for n, v in expected.items() if n.encode() in WANTED}
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=60), st.binary(max_size=6).map(lambda b: b"\x40\x01x\x02" + b)), max_size=6)
+)
+def test_any_block_is_read_as_the_library_reads_it_or_refused(written: list[bytes]) -> None:
+    library, blocks = Decoder(LARGEST_LIST), HeaderBlocks(frozenset({b"x"}))
+    library.max_allowed_table_size = LARGEST_TABLE
+    for block in written:
+        try:
+            expected = {name: value.decode("latin-1") for name, value in library.decode(block, raw=True)}
+        except HPACKError:
+            expected = None
+        try:
+            head = blocks.decode(block)
+        except UnparsableError:
+            assert expected is None
+            return
+        if expected is None:  # the value of a field that nobody wants is not looked into
+            return
+        assert head.headers.get("x") == expected.get(b"x")
 
 
 def test_a_server_that_speaks_first() -> None:
