@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
@@ -29,11 +29,11 @@ class Feed:
     request: Columns | None
     response: Columns | None
     monitors: tuple[MonitorSpec, ...]
+    width: int = field(init=False)
+    """Columns that its monitors' detectors were fitted on; 0 if they take any."""
 
-    @property
-    def width(self) -> int:
-        """Columns that its monitors' detectors were fitted on; 0 if they take any."""
-        return max((len(spec.features) for spec in self.monitors), default=0)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", max((len(spec.features) for spec in self.monitors), default=0))
 
     @property
     def names(self) -> str:

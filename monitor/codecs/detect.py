@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from monitor.codecs import protobuf, seldon, v1, v2
@@ -98,6 +99,7 @@ def named(event: PayloadEvent) -> str:
     return "seldon" if path.endswith(("/predictions", "/api/v1.0/explain")) else ""
 
 
+@lru_cache(maxsize=256)
 def is_protobuf(content_type: str) -> bool:
     """Whether the body is a protobuf message.
 

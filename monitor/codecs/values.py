@@ -86,14 +86,17 @@ _NUMBERS = frozenset({int, float, bool, type(None)})
 
 def _kinds(values: Any, where: str) -> set[type]:
     """The types of the values inside nested lists. Raises :class:`InvalidEvent` where lists and values are mixed."""
-    level: Sequence[Any] = [values]
-    for _ in range(MAX_DEPTH + 1):
+    level: Sequence[Any] = values if type(values) is list else [values]
+    for _ in range(MAX_DEPTH):
+        if len(level) == 1 and type(level[0]) is list:
+            level = level[0]
+            continue
         kinds = set(map(type, level))
         if list not in kinds:
             return kinds
         if len(kinds) > 1:
             raise InvalidEvent("ragged", f"{where}: lists and single values side by side")
-        level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
+        level = list(chain.from_iterable(level))
     raise InvalidEvent("bad_shape", f"{where}: lists are nested more than {MAX_DEPTH} deep")
 
 
