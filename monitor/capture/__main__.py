@@ -5,7 +5,7 @@ import sys
 
 
 def main(role: str, *arguments: str) -> int:
-    """Run as ``relay PLAN``, ``worker PLAN LISTENER... HEAD NUMBER`` or ``shipper PLAN TAP NUMBER``.
+    """Run as ``relay PLAN``, ``worker PLAN LISTENER... BOARD HEAD NUMBER`` or ``shipper PLAN BOARD TAP NUMBER``.
 
     All but the number are inherited descriptors.
     """
@@ -17,8 +17,8 @@ def main(role: str, *arguments: str) -> int:
     from monitor.capture import sidecar
 
     if role == "worker":
-        plan, *listening, head, number = numbers
-        return sidecar.worker(plan, number, listening, head)
+        plan, *listening, board, head, number = numbers
+        return sidecar.worker(plan, number, listening, board, head)
     return sidecar.main(*numbers)
 
 

@@ -1,4 +1,4 @@
-"""A process at the other end of a socket pair, started again when it dies."""
+"""A process at the other end of a socket pair, started again when it dies; its counters are on a board."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from monitor.capture import __main__ as entry
-from monitor.capture.frames import REPORT, FrameReader
+from monitor.capture.board import Board
 from monitor.capture.reactor import Reactor
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
@@ -29,24 +29,25 @@ def command(role: str, *arguments: str) -> list[str]:
 
 
 class Child:
-    """Starts a process, hears its reports, starts it again when it dies. Its kinds say what all that means.
+    """Starts a process, reads its board, starts it again when it dies. Its kinds say what all that means.
 
     Parameters
     ----------
     reactor : calls it.
     name : what messages call the process.
     role : what it is told to be, before its descriptors.
-    descriptors : inherited, before its end of the socket pair.
+    descriptors : inherited, before its board and its end of the socket pair.
     """
 
     def __init__(self, reactor: Reactor, name: str, role: str, descriptors: Sequence[int]) -> None:
         self.reactor = reactor
         self.name = name
-        self._role, self._descriptors = role, tuple(descriptors)
+        board = Board.make()
+        self.board = Board(board)
+        self._role, self._descriptors = role, (*descriptors, board)
         self._pause = FIRST_PAUSE
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._reader = FrameReader()
         self._started = 0.0
         self._stopping = False
         self._then: Callable[[], None] | None = None
@@ -58,11 +59,8 @@ class Child:
     def up(self, ours: socket.socket) -> None:
         """The process runs."""
 
-    def told(self, payload: bytes) -> None:
-        """A report has come."""
-
     def down(self) -> None:
-        """The process has closed its end."""
+        """The process has closed its end; its board says how far it came."""
 
     def finish(self) -> None:
         """Let the process see that it is to end."""
@@ -81,9 +79,13 @@ class Child:
         except BaseException:
             ours.close()
             raise
-        self._socket, self._reader, self._started = ours, FrameReader(), self.reactor.time()
+        self._socket, self._started = ours, self.reactor.time()
         self.reactor.add_reader(ours.fileno(), self._readable)
         self.up(ours)
+
+    @property
+    def is_up(self) -> bool:
+        return self._socket is not None
 
     @property
     def pid(self) -> int | None:
@@ -112,7 +114,7 @@ class Child:
     def _readable(self) -> None:
         assert self._socket is not None
         try:
-            data = self._socket.recv(65536)
+            data = self._socket.recv(1)
         except BlockingIOError:
             return
         except OSError:
@@ -120,14 +122,12 @@ class Child:
         if not data:
             self._died()
             return
-        for frame in self._reader.feed(data):
-            if frame.kind == REPORT:
-                self.told(frame.payload)
 
     def _died(self) -> None:
         assert self._socket is not None
         self.reactor.remove_reader(self._socket.fileno())
         self.down()
+        self.board.clear()
         self._socket.close()
         self._socket = None
         self._reap()

@@ -1,4 +1,4 @@
-"""Frames between relay and shipper, over a Unix socket pair.
+"""Frames from relay to shipper, over a Unix socket pair.
 
 A frame is a header (kind, side, length of the payload, connection, moment) and the payload. Moments are seconds of the
 system-wide monotonic clock, which both processes read alike.
@@ -17,10 +17,9 @@ LOSS = Struct("<QQ")
 MISSING = Struct("<Q")
 """Payload of a hole: bytes that were left out."""
 
-DATA, EOF, CLOSE, GAP, REPORT, HOLE = 1, 2, 3, 4, 5, 6
-"""To the shipper: bytes of one side; that side ended in good order; both sides are gone; something of this connection
-was dropped (``side`` is who spoke last); of that side's HTTP/2 DATA, and nothing else, so much was left out. To the
-relay: a report (JSON)."""
+DATA, EOF, CLOSE, GAP, HOLE = 1, 2, 3, 4, 5
+"""Bytes of one side; that side ended in good order; both sides are gone; something of this connection was dropped
+(``side`` is who spoke last); of that side's HTTP/2 DATA, and nothing else, so much was left out."""
 
 CLIENT, UPSTREAM, NOBODY = 0, 1, 2
 """Whose bytes they are."""

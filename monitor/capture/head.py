@@ -7,7 +7,6 @@ Each worker has a shipper of its own: one for all would be the narrowest place o
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -38,21 +37,21 @@ class Worker(Child):
         super().__init__(reactor, f"worker {number}", "worker", (plan, *descriptors))
         self._number, self._total = number, total
         self.ledger = Ledger()
-        self.is_up = False
 
     def arguments(self) -> list[str]:
         return [str(self._number)]
 
     def up(self, ours: socket.socket) -> None:  # noqa: ARG002 - as in :class:`Child`
-        self.is_up = True
         self._total.own[_STARTS] += 1
         self._total.own[_WORKERS] += 1
 
-    def told(self, payload: bytes) -> None:
-        self.ledger.report(json.loads(payload))
+    def count(self) -> None:
+        """Bring the ledger up to date."""
+        if self.is_up:
+            self.ledger.report(self.board.read().counters)
 
     def down(self) -> None:
-        self.is_up = False
+        self.count()
         self._total.own[_WORKERS] -= 1
         self.ledger.shipper_gone()
         self.ledger.report(dict.fromkeys(_OF_THE_LIVING, 0.0))
@@ -84,7 +83,7 @@ class Head:
             self._reactor.on_signal(number, self._stop)
         for worker in self._workers:
             worker.start()
-        pages = {"/metrics": lambda: metrics(self._total), "/healthz": healthz, "/readyz": self._readyz}
+        pages = {"/metrics": self._metrics, "/healthz": healthz, "/readyz": self._readyz}
         for admin in self._admins:
             AdminPort(self._reactor, admin, pages)
         announce(self._sockets[0][0], self._plan, self._admins[0])
@@ -92,6 +91,11 @@ class Head:
         for address in (self._plan.listen, self._plan.admin):
             remove(address)
         _logger.info("all workers stopped: %s", summary(self._total))
+
+    def _metrics(self) -> Answer:
+        for worker in self._workers:
+            worker.count()
+        return metrics(self._total)
 
     def _readyz(self) -> Answer:
         return readyz(not self._stopping and any(worker.is_up for worker in self._workers))

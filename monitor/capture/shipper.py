@@ -7,7 +7,6 @@ SIGTERM to all processes of a group does not cost the copies of what the relay s
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -20,10 +19,11 @@ from typing import cast
 
 import uvloop
 
+from monitor.capture.board import Board
 from monitor.capture.claims import Claims
 from monitor.capture.conversation import Conversation
 from monitor.capture.destination import open_publisher
-from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HEADER, HOLE, MISSING, REPORT, FrameReader
+from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HOLE, MISSING, FrameReader
 from monitor.capture.keys import read_key
 from monitor.capture.metrics import Counters
 from monitor.capture.outbox import Outbox
@@ -43,24 +43,23 @@ _logger = logging.getLogger("offpath.capture.shipper")
 
 
 class Intake(asyncio.Protocol):
-    """Reads the tap: one conversation a connection, one report after whatever was settled.
+    """Reads the tap: one conversation a connection. What is settled, and every count, is on the board at once.
 
     Parameters
     ----------
     recorder, outbox : what makes events, and where they are put.
-    counters : what is reported to the relay.
+    counters, board : what the relay is to know, and where it reads it.
     """
 
-    def __init__(self, recorder: Recorder, outbox: Outbox, counters: Counters) -> None:
-        self._recorder, self._outbox, self._counters = recorder, outbox, counters
+    def __init__(self, recorder: Recorder, outbox: Outbox, counters: Counters, board: Board) -> None:
+        self._recorder, self._outbox, self._counters, self._board = recorder, outbox, counters, board
         self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._conversations: dict[int, Conversation] = {}
         self._open: dict[int, int] = {}
         self._received = self._records = 0
         self._marks: deque[tuple[int, int]] = deque()
-        self._told: dict[str, float] = {}
-        self._state = self._told_state = (0, 0)
+        self._settled = 0
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -79,7 +78,7 @@ class Intake(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.end()
-        return True  # reports still go the other way
+        return True  # until everything is published: the relay waits for this end to close
 
     def connection_lost(self, _: Exception | None) -> None:
         self.end()
@@ -87,10 +86,8 @@ class Intake(asyncio.Protocol):
     def settled(self, records: int) -> None:
         """So many records are out of memory: so are the frames that they came from. Tell the relay."""
         self._records = records
-        frames = self._state[0]
         while self._marks and self._marks[0][0] <= records:
-            frames = self._marks.popleft()[1]
-        self._state = (frames, sum(self._open.values()))
+            self._settled = self._marks.popleft()[1]
         self.report()
 
     def frame(self, kind: int, side: int, connection: int, moment: float, payload: bytes) -> None:
@@ -133,15 +130,8 @@ class Intake(asyncio.Protocol):
         self.ended.set()
 
     def report(self) -> None:
-        """Tell the relay what changed since the last time."""
-        changed = {name: value for name, value in self._counters.items() if self._told.get(name) != value}
-        if not (changed or self._state != self._told_state) or self._transport.is_closing():
-            return
-        settled, still = self._state
-        told = json.dumps({"settled": settled, "open": still, "counters": changed}).encode()
-        self._transport.write(HEADER.pack(REPORT, 0, len(told), 0, time.monotonic()) + told)
-        self._told |= changed
-        self._told_state = self._state
+        """Put everything on the board."""
+        self._board.write(self._settled, sum(self._open.values()), self._counters)
 
 
 def _shelf(plan: Shipping, counters: Counters) -> Shelf:
@@ -160,7 +150,7 @@ def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
     return Claims(opener, plan.payloads_above, counters, time.monotonic)
 
 
-async def _ship(plan: Shipping, tap: socket.socket, key: bytes) -> None:
+async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes) -> None:
     loop = asyncio.get_running_loop()
     counters: Counters = Counter()
     publisher = open_publisher(plan)
@@ -175,7 +165,7 @@ async def _ship(plan: Shipping, tap: socket.socket, key: bytes) -> None:
     recorder = Recorder(
         plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, _open_claims(plan, counters)
     )
-    intake = Intake(recorder, outbox, counters)
+    intake = Intake(recorder, outbox, counters, board)
     transport, _ = await loop.connect_accepted_socket(lambda: intake, tap)
     outbox.start()
     try:
@@ -199,7 +189,7 @@ def _give_way() -> None:
         os.nice(LEAST_NICE)
 
 
-def main(plan: int, tap: int, number: int) -> int:
+def main(plan: int, board: int, tap: int, number: int) -> int:
     """Run the shipper process of this relay process; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
     for ignored in (signal.SIGTERM, signal.SIGINT):
@@ -212,5 +202,5 @@ def main(plan: int, tap: int, number: int) -> int:
     except ValueError as error:  # it was there when the sidecar started; nothing is sent without it
         _logger.error("%s", error)
         return os.EX_CONFIG
-    uvloop.run(_ship(shipping, socket.socket(fileno=tap), key))
+    uvloop.run(_ship(shipping, Board(board), socket.socket(fileno=tap), key))
     return 0

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import resource
 import signal
 import socket
-import time
 
 from monitor.capture.addresses import Upstream, bind, bound, remove
 from monitor.capture.admin import AdminPort, Answer, Pages
-from monitor.capture.frames import HEADER, REPORT
+from monitor.capture.board import SAMPLES, Board
 from monitor.capture.metrics import METRICS, Ledger, sample
 from monitor.capture.plan import Address, Plan, read_plan
 from monitor.capture.reactor import Reactor
@@ -89,6 +87,8 @@ class Sidecar:
         if self._tap is not None:
             self._tap.count()
             self.ledger.own[_QUEUE] = self._tap.held
+        if self._supervisor is not None:
+            self._supervisor.count()
 
     def pages(self) -> Pages:
         """What the administration port shows."""
@@ -105,11 +105,10 @@ class Sidecar:
 
 
 class Reporter:
-    """Tells the head of all relay processes what changed, and sees when it has died."""
+    """Keeps a worker's board up to date, and sees when the head of all has died."""
 
-    def __init__(self, reactor: Reactor, head: socket.socket, sidecar: Sidecar) -> None:
-        self._reactor, self._head, self._sidecar = reactor, head, sidecar
-        self._told: dict[str, float] = {}
+    def __init__(self, reactor: Reactor, board: Board, head: socket.socket, sidecar: Sidecar) -> None:
+        self._reactor, self._board, self._head, self._sidecar = reactor, board, head, sidecar
         head.setblocking(False)
         reactor.add_reader(head.fileno(), self._ended)
         self._turn()
@@ -117,15 +116,7 @@ class Reporter:
     def report(self) -> None:
         self._sidecar.count()
         ledger = self._sidecar.ledger
-        now = {name: ledger[name] for metric in METRICS for name in metric.samples}
-        changed = {name: value for name, value in now.items() if self._told.get(name) != value}
-        if changed:
-            told = json.dumps(changed).encode()
-            try:
-                self._head.send(HEADER.pack(REPORT, 0, len(told), 0, time.monotonic()) + told)
-            except OSError:  # gone, and the reader hears of it; a report is far smaller than the socket's buffer
-                return
-            self._told = now
+        self._board.write(0, 0, {name: ledger[name] for name in SAMPLES})
 
     def _turn(self) -> None:
         self.report()
@@ -203,13 +194,13 @@ def run(reactor: Reactor) -> None:
     reactor.run()
 
 
-def worker(plan_descriptor: int, number: int, listening: list[int], head: int) -> int:
+def worker(plan_descriptor: int, number: int, listening: list[int], board: int, head: int) -> int:
     """One of several relay processes; returns its exit status."""
     prepare()
     reactor = Reactor()
     own = [socket.socket(fileno=descriptor) for descriptor in listening]
     sidecar = Sidecar(reactor, read_plan(plan_descriptor), plan_descriptor, own, number)
-    reporter = Reporter(reactor, socket.socket(fileno=head), sidecar)
+    reporter = Reporter(reactor, Board(board), socket.socket(fileno=head), sidecar)
     sidecar.start()
     run(reactor)
     reporter.report()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 
 from monitor.capture.child import Child
@@ -17,7 +16,7 @@ _UP, _STARTS = sample("shipper_up"), sample("shipper_starts_total")
 
 
 class Supervisor(Child):
-    """Starts the shipper, feeds its reports to the ledger, starts it again when it dies.
+    """Starts the shipper, brings its counters to the ledger, starts it again when it dies.
 
     Parameters
     ----------
@@ -28,29 +27,28 @@ class Supervisor(Child):
     def __init__(self, reactor: Reactor, plan: int, worker: int, tap: Tap, relay: Relay, ledger: Ledger) -> None:
         super().__init__(reactor, "the shipper", "shipper", (plan,))
         self._worker, self._tap, self._relay, self._ledger = worker, tap, relay, ledger
-        self._settled = self._open = 0
 
     def arguments(self) -> list[str]:
         return [str(self._worker)]
 
     def up(self, ours: socket.socket) -> None:
-        self._settled = self._open = 0
         self._ledger.own[_STARTS] += 1
         self._ledger.own[_UP] = 1
         self._tap.attach(ours)
 
-    def told(self, payload: bytes) -> None:
-        told = json.loads(payload)
-        self._settled, self._open = told["settled"], told["open"]
-        self._ledger.report(told["counters"])
+    def count(self) -> None:
+        """Bring the ledger up to date."""
+        if self.is_up:
+            self._ledger.report(self.board.read().counters)
 
     def down(self) -> None:
         """What the shipper was given and had not settled is lost, and so is what it had begun to put together."""
-        queued = self._tap.detach()
+        told = self.board.read()
         own = self._ledger.own
-        own[_DIED_FRAMES] += max(queued - self._settled, 0)
-        own[_DIED_MESSAGES] += self._open
+        own[_DIED_FRAMES] += max(self._tap.detach() - told.settled, 0)
+        own[_DIED_MESSAGES] += told.open
         own[_UP] = 0
+        self._ledger.report(told.counters)
         self._ledger.shipper_gone()
         for link in self._relay.links:
             self._tap.interrupt(link)
