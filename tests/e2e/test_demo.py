@@ -109,11 +109,12 @@ def test_tumour_to_the_alarm_twice_at_once_with_the_usual_ports_taken(start: Sta
 
     One ends by itself, the other goes on until Ctrl-C: after the story that is a success.
     """
-    usual = [MODEL_PORT, *PORTS.values()]
+    usual = []
     with ExitStack() as taken:
-        for port in usual:
-            with suppress(OSError):  # taken already: as well
+        for port in (MODEL_PORT, *PORTS.values()):
+            with suppress(OSError):  # taken by somebody else, who may give it back
                 taken.enter_context(socket.create_server(("127.0.0.1", port)))
+                usual.append(port)
         arguments = ("tumour", "--seed", "3", "--rate", "1000")
         demos = [start(*arguments, "--once"), start(*arguments)]
         first = summary(demos[0])
