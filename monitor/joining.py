@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -39,11 +39,11 @@ class Seen:
         return again
 
 
-class Pair(NamedTuple, Generic[T]):
-    """A request and its response."""
+class Pair(NamedTuple):
+    """A request and its response. Not generic: Python 3.10 has no generic named tuples."""
 
-    request: T
-    response: T
+    request: Any
+    response: Any
 
 
 class Joiner(Generic[T]):
@@ -59,7 +59,7 @@ class Joiner(Generic[T]):
         self.unpaired = 0
         self._waiting: OrderedDict[str, tuple[int, str, T]] = OrderedDict()  # its first is found at once
 
-    def add(self, request_id: str, side: str, offset: int, value: T) -> Pair[T] | None:
+    def add(self, request_id: str, side: str, offset: int, value: T) -> Pair | None:
         """Take one side; answer the pair if the other was waiting."""
         self._drop(offset - self.lookback)
         other = self._waiting.get(request_id)
