@@ -6,7 +6,7 @@ connection that ever pipelined stays lost, and a response that does not begin li
 that pipelines for the first time within a gap cannot be told from one that does not.)
 
 HTTP/2 has no safe point: a header block means something only after those before it. Such a connection stays lost until
-the client opens another.
+the client opens another. So the tap, while it drops, leaves out DATA alone where it can (:mod:`monitor.capture.sieve`).
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ class Conversation:
                 self._parser.hole(side, size, now)
             except UnparsableError as error:
                 self._failed(error, side)
-        elif self.state == NEW:
-            self.gap(side)
         elif self.state == LOST:
             self._skip(side)
+        else:
+            self.gap(side)
 
     def close(self, reason: str = "incomplete") -> None:
         """Nothing more comes."""

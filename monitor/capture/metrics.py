@@ -46,7 +46,7 @@ METRICS = tuple(
             _each("reason", "refused", "timeout", "failed")),
         ("copied_frames_total", "counter", "Chunks of traffic handed to the shipper.", ()),
         ("dropped_frames_total", "counter", "Chunks that never became events, by reason.",
-            _each("reason", "queue_full", "shipper_died", "shutdown", "resync")),
+            _each("reason", "queue_full", "http2_data", "shipper_died", "shutdown", "resync")),
         ("dropped_bytes_total", "counter", "Bytes dropped because the queue to the shipper was full.", ()),
         ("gaps_total", "counter", "Times that a connection's copy was interrupted.", ()),
         ("queue_bytes", "gauge", "Bytes waiting for the shipper.", ()),

@@ -11,9 +11,10 @@ from collections import deque
 from contextlib import suppress
 from time import monotonic
 
-from monitor.capture.frames import CLIENT, CLOSE, DATA, EOF, GAP, HEADER, LOSS, NOBODY
+from monitor.capture.frames import CLIENT, CLOSE, DATA, EOF, GAP, HEADER, HOLE, LOSS, MISSING, NOBODY
 from monitor.capture.metrics import Counters, sample
 from monitor.capture.reactor import Reactor, Timer
+from monitor.capture.sieve import Sieve
 
 BLOCK = 64 * 1024
 """Bytes gathered before they are sent at once."""
@@ -23,6 +24,7 @@ DELAY = 0.01
 
 _COPIED = sample("copied_frames_total")
 _FULL = sample("dropped_frames_total", reason="queue_full")
+_SIFTED = sample("dropped_frames_total", reason="http2_data")
 _FULL_BYTES = sample("dropped_bytes_total")
 _GAPS = sample("gaps_total")
 
@@ -32,13 +34,14 @@ _pack, _HEADER_SIZE = HEADER.pack, HEADER.size
 class Tapped:
     """What the tap knows of one connection: who spoke last, and whether the shipper's copy of it has a gap."""
 
-    __slots__ = ("dropped_bytes", "dropped_frames", "known", "lost", "number", "turn")
+    __slots__ = ("dropped_bytes", "dropped_frames", "known", "lost", "number", "sieve", "slow", "turn")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.turn = NOBODY
         self.known = False
-        self.lost = False
+        self.lost = self.slow = False
+        self.sieve: Sieve | None = None
         self.dropped_frames = 0
         self.dropped_bytes = 0
 
@@ -50,7 +53,7 @@ class Tap:
     ----------
     loop : for writability and the timer.
     limit : bytes that may wait, frame headers included. Frames without data (ends, gaps) come on top: there are at
-        most three for every connection of which data was taken.
+        most three for every connection of which data was taken. So do HTTP/2 frames that are no DATA, up to half of it.
     counters : where drops and gaps are counted, and by :meth:`count` copies.
     """
 
@@ -65,6 +68,7 @@ class Tap:
         self._timer: Timer | None = None
         self._finishing = False
         self._copied = 0
+        self._near = limit // 2
         self.held = 0
         self.frames = 0
 
@@ -95,12 +99,9 @@ class Tap:
     def data(self, link: Tapped, side: int, data: bytes) -> None:
         """Copy a chunk, or drop and count it."""
         size = len(data) + _HEADER_SIZE
-        if link.lost or self.held + size > self._limit:
-            if not self._room_again(link, size):
-                self._drop(link, data)
-                link.turn = side
-                return
-            self._gap(link)
+        if (link.slow or self.held + size > self._near) and not self._whole(link, side, data):
+            link.turn = side
+            return
         link.turn = side
         link.known = True
         self.frames += 1
@@ -127,15 +128,55 @@ class Tap:
 
     def interrupt(self, link: Tapped) -> None:
         """The shipper's memory of this connection is gone with it."""
+        link.sieve, link.slow = None, link.lost
         if link.known:
-            link.known, link.lost = False, True
+            link.known, link.lost, link.slow = False, True, True
 
-    def _room_again(self, link: Tapped, size: int) -> bool:
-        """A gap ends when half the queue is free: else one drop would follow the other."""
-        return link.lost and self.held + size <= self._limit // 2
+    def _whole(self, link: Tapped, side: int, data: bytes) -> bool:
+        """The queue is filling: whether the chunk is to be copied whole. If not, what can be is copied here.
+
+        A gap, and sifting, end when half the queue is free: else one drop would follow the other.
+        """
+        after = self.held + len(data) + _HEADER_SIZE
+        if link.lost:
+            if after > self._near:
+                self._drop(link, data)
+                return False
+            self._gap(link)
+        if after <= self._near:
+            link.sieve, link.slow = None, False
+            return True
+        link.slow = True
+        sieve = link.sieve = link.sieve or Sieve()
+        if after <= self._limit and not sieve.sifting:
+            sieve.follow(side, data)
+            return True
+        parts = sieve.sift(side, data)
+        if parts is None or self.held > self._limit + self._near:
+            self._drop(link, data)
+            return False
+        sieve.sifting = True
+        self._sifted(link, side, parts)
+        return False
+
+    def _sifted(self, link: Tapped, side: int, parts: list[bytes | int]) -> None:
+        """Copy what there is beside DATA. Headers are few: they may fill the queue half as much again."""
+        link.known = True
+        missing = 0
+        for part in parts:
+            if isinstance(part, int):
+                missing += part
+                self._control(_pack(HOLE, side, MISSING.size, link.number, monotonic()) + MISSING.pack(part))
+            else:
+                self.frames += 1
+                self._control(_pack(DATA, side, len(part), link.number, monotonic()) + part)
+        if missing:
+            self._counters[_SIFTED] += 1
+            self._counters[_FULL_BYTES] += missing
 
     def _drop(self, link: Tapped, data: bytes) -> None:
-        link.lost = True
+        link.lost = link.slow = True
+        link.sieve = None
         link.dropped_frames += 1
         link.dropped_bytes += len(data)
         self._counters[_FULL] += 1
@@ -145,7 +186,8 @@ class Tap:
         self._counters[_GAPS] += 1
         loss = LOSS.pack(link.dropped_frames, link.dropped_bytes)
         self._control(_pack(GAP, link.turn, len(loss), link.number, monotonic()) + loss)
-        link.lost, link.known, link.dropped_frames, link.dropped_bytes = False, True, 0, 0
+        link.lost, link.slow, link.known = False, False, True
+        link.dropped_frames = link.dropped_bytes = 0
 
     def _control(self, frame: bytes) -> None:
         self._parts.append(frame)

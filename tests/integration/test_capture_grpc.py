@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +21,7 @@ import httpx
 import pytest
 
 from monitor.capture.child import command
+from monitor.capture.metrics import sample
 from monitor.capture.plan import Address, Plan, Shipping, write_plan
 from monitor.codecs.detect import decode
 from monitor.codecs.proto import open_inference_pb2 as v2
@@ -40,8 +45,10 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def infer(request: bytes, context: Any) -> bytes:
-    """Doubles the input; a model named ``missing`` is not there."""
+    """Doubles the input; a model named ``missing`` is not there, one named ``slow`` waits until the client gives up."""
     asked = v2.ModelInferRequest.FromString(request)
+    if asked.model_name == "slow":
+        until(lambda: not context.is_active(), "the client's giving up")
     if asked.model_name == "missing":
         context.abort(grpc.StatusCode.NOT_FOUND, "no such model: missing")
     answer = v2.ModelInferResponse(model_name=asked.model_name, model_version="1")
@@ -69,8 +76,9 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
 
 
 @pytest.fixture
-def server() -> Iterator[int]:
-    running = grpc.server(ThreadPoolExecutor(4), compression=grpc.Compression.NoCompression)
+def server(request: pytest.FixtureRequest) -> Iterator[int]:
+    options = getattr(request, "param", ())
+    running = grpc.server(ThreadPoolExecutor(4), options=options, compression=grpc.Compression.NoCompression)
     running.add_generic_rpc_handlers((Handlers(),))
     port = running.add_insecure_port("127.0.0.1:0")
     running.start()
@@ -79,11 +87,11 @@ def server() -> Iterator[int]:
 
 
 class Sidecar:
-    def __init__(self, folder: Path, upstream: int, **shipping: Any) -> None:
+    def __init__(self, folder: Path, upstream: int, queue: int = 32 * 1024 * 1024, **shipping: Any) -> None:
         self.log = folder / "log.db"
         local = Address("127.0.0.1", 0)
         told = Shipping("http://sidecar", log=str(self.log), spool=str(folder / "spool.db"), **shipping)
-        descriptor = write_plan(Plan(local, Address("127.0.0.1", upstream), local, told))
+        descriptor = write_plan(Plan(local, Address("127.0.0.1", upstream), local, told, queue=queue))
         self.process = subprocess.Popen(
             command("relay", str(descriptor)), pass_fds=(descriptor,), stderr=subprocess.PIPE, text=True
         )
@@ -96,6 +104,20 @@ class Sidecar:
 
     def metrics(self) -> str:
         return httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
+
+    def metric(self, name: str, **labels: str) -> float:
+        (line,) = (line for line in self.metrics().splitlines() if line.startswith(sample(name, **labels) + " "))
+        return float(line.rpartition(" ")[2])
+
+    def shippers(self) -> list[int]:
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def events(self) -> list[PayloadEvent]:
         """Stop, and read what was captured."""
@@ -113,9 +135,7 @@ class Sidecar:
 def sidecar(server: int, tmp_path: Path) -> Iterator[Sidecar]:
     running = Sidecar(tmp_path, server)
     yield running
-    running.process.kill()
-    running.process.wait()
-    running.process.stderr.close()
+    running.close()
 
 
 def request(model: str, *values: float) -> bytes:
@@ -196,6 +216,143 @@ def test_a_big_message_and_many_at_once(sidecar: Sidecar) -> None:
     for event in events:
         if event.side == "response":
             assert rows(event) == [[2 * x] for (x,) in asked[event.request_id]]
+
+
+def test_a_call_that_is_given_up(sidecar: Sidecar) -> None:
+    """RST_STREAM: the request is an event, the answer that never came is none, and the connection goes on."""
+    with grpc.insecure_channel(sidecar.address) as channel:
+        call = channel.unary_unary(SERVICE + "ModelInfer")
+        given_up = call.future(request("slow", 1))
+        until(lambda: sidecar.metric("events_total", side="request") == 1, "the request's event")
+        given_up.cancel()
+        call(request("iris", 2))
+    events = sidecar.events()
+    assert [(event.side, event.model) for event in events] == [
+        ("request", "slow"),
+        ("request", "iris"),
+        ("response", "iris"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "server", [(("grpc.max_connection_age_ms", 100), ("grpc.max_connection_age_grace_ms", 2000))], indirect=True
+)
+def test_a_server_that_goes_away_again_and_again(sidecar: Sidecar) -> None:
+    """GOAWAY: the client opens other connections; every call is captured."""
+    with grpc.insecure_channel(sidecar.address) as channel:
+        call = channel.unary_unary(SERVICE + "ModelInfer")
+        for i in range(40):
+            call(request("iris", i), wait_for_ready=True)
+            time.sleep(0.01)
+    assert sidecar.metric("connections_total") > 1
+    events = sidecar.events()
+    assert sorted(rows(event) for event in events) == sorted([[i]] for i in [*range(40), *(2 * i for i in range(40))])
+
+
+def test_a_stopped_shipper_costs_data_only(server: int, tmp_path: Path) -> None:
+    """Behind a queue that was full the connection is still followed, and every message is an event or counted."""
+    sidecar = Sidecar(tmp_path, server, queue=100_000)
+    try:
+        until(lambda: sidecar.metric("shipper_up") == 1, "the shipper's start")
+        with grpc.insecure_channel(sidecar.address) as channel:
+            call = channel.unary_unary(SERVICE + "ModelInfer")
+            call(request("iris", 0))
+            until(lambda: sidecar.metric("published_total") == 2, "the first events")
+            (shipper,) = sidecar.shippers()
+            os.kill(shipper, signal.SIGSTOP)
+            values = [float(i) for i in range(500)]
+            calls = 1
+            while sidecar.metric("dropped_frames_total", reason="http2_data") < 20:
+                for _ in range(20):
+                    call(request("iris", *values))
+                calls += 20
+                assert calls < 2000
+            os.kill(shipper, signal.SIGCONT)
+            until(lambda: sidecar.metric("queue_bytes") == 0, "the queue's end")
+            for _ in range(20):
+                call(request("after", *values))
+        until(lambda: sidecar.metric("connections") == 0, "the connection's end")
+        until(lambda: sidecar.metric("queue_bytes") == 0, "the queue's end")
+        told = lambda: sum(sidecar.metric("events_total", side=side) for side in ("request", "response"))  # noqa: E731
+        lost = lambda: sidecar.metric("discarded_messages_total", reason="gap")  # noqa: E731
+        until(lambda: told() + lost() == 2 * (calls + 20), f"an account of {calls} calls")
+        assert lost() > 0
+        assert sidecar.metric("gaps_total") == 0
+        events = sidecar.events()
+        assert len([event for event in events if event.model == "after"]) == 40
+        for event in events:
+            assert len(rows(event)) in (1, 500), "nothing half"
+    finally:
+        sidecar.close()
+
+
+NGINX = """user {user}; daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; events {{}}
+http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/p;
+fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_max_body_size 1m;
+large_client_header_buffers 8 64k;
+server {{ listen 127.0.0.1:{port} http2; location / {{ proxy_pass http://unix:{folder}/model; }} }}
+server {{ listen unix:{folder}/model; location / {{ default_type application/json; return 200 '{answer}'; }} }}
+}}
+"""
+PREDICT, ANSWER = "/v1/models/iris:predict", '{"predictions":[1]}'
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[int]:
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    (folder / "conf").write_text(NGINX.format(user=getpass.getuser(), answer=ANSWER, folder=folder, port=port))
+    running = subprocess.Popen(["nginx", "-c", str(folder / "conf"), "-e", str(folder / "error.log")])
+    until(lambda: _listens(port), "nginx's start")
+    yield port
+    running.terminate()
+    running.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize(
+    ("client", "calls"),
+    [
+        (["h2load", "-n", "400", "-c", "3", "-m", "30", "-d", "{body}", "{url}"], 400),
+        (["nghttp", "-n", "-d", "{body}", "--continuation", "--padding=200",
+          "{url}"], 1),
+        (["nghttp", "-n", "-m", "5", "-d", "{body}", "--header-table-size=0", "--encoder-header-table-size=8192",
+          "-w", "14", "{url}"], 5),
+        (["curl", "-sS", "--http2-prior-knowledge", "--data-binary", "@{body}", "{url}"], 1),
+    ],
+    ids=["h2load", "nghttp continuation, padding", "nghttp header tables, windows", "curl"],
+)  # fmt: skip
+def test_ordinary_http2(nginx: int, tmp_path: Path, client: list[str], calls: int) -> None:
+    if shutil.which(client[0]) is None:
+        pytest.skip(f"{client[0]} is not installed (Debian: apt-get install nghttp2-client curl)")
+    body = tmp_path / "body"
+    body.write_bytes(b'{"instances": [[1]]}' + b" " * 40_000)
+    sidecar = Sidecar(tmp_path, nginx)
+    try:
+        url = f"http://{sidecar.address}{PREDICT}"
+        command = [part.format(body=body, url=url) for part in client]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        if client[0] == "h2load":
+            assert "400 succeeded" in done.stdout
+        events = sidecar.events()
+        assert len(events) == 2 * calls
+        asked = [event for event in events if event.side == "request"]
+        assert {event.data for event in asked} == {body.read_bytes()}
+        answered = [event for event in events if event.side == "response"]
+        assert {(event.status, event.data) for event in answered} == {(200, ANSWER.encode())}
+        assert {event.request_id for event in asked} == {event.request_id for event in answered}
+    finally:
+        sidecar.close()
 
 
 def test_the_shipper_loads_no_protobuf() -> None:

@@ -89,6 +89,8 @@ class Peers:
         self.script: Script = []
         self.client.initiate_connection()
         self.server.initiate_connection()
+        self.client.increment_flow_control_window(2**29)
+        self.server.increment_flow_control_window(2**29)
         if table is not None:
             self.server.update_settings({SettingCodes.HEADER_TABLE_SIZE: table})
         self.talk()
