@@ -36,8 +36,12 @@ lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-protos: $(VENV)/.dev ## generate monitor/codecs/proto from its .proto files
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. monitor/codecs/proto/*.proto
+# Generated code runs with protobuf of its own major version and the next one: the oldest that is supported makes it.
+PROTOC = $(VENV)/protoc
+protos: ## generate monitor/codecs/proto from its .proto files
+	$(PYTHON) -m venv $(PROTOC)
+	$(PROTOC)/bin/python -m pip install --quiet --disable-pip-version-check "grpcio-tools==1.73.1" setuptools
+	$(PROTOC)/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. monitor/codecs/proto/*.proto
 
 test: lint ## lint and all tests shorter than a minute
 	$(BIN)/python -m pytest -m "not slow"
