@@ -24,6 +24,9 @@ HALF_OPEN_SECONDS = 60.0
 QUIET_SECONDS = 0.25
 """While draining: a connection on which the upstream spoke last and that was silent for so long is idle."""
 
+HURRIED_SECONDS = 0.005
+"""The same in the last quarter: a busy connection rests no longer between two exchanges, and must be cut somewhere."""
+
 ACCEPT_AT_ONCE = 64
 FULL_SECONDS = 0.1
 """Time until the next attempt, when there are no descriptors left or the upstream's queue is full."""
@@ -115,7 +118,8 @@ class Relay:
                 then()
             elif (left := deadline - self.reactor.time()) > 0:
                 now = {link: link.moves for link in self.links}
-                self.reactor.call_later(min(QUIET_SECONDS, left), lambda: look(now))
+                quiet = QUIET_SECONDS if left > seconds / 4 else HURRIED_SECONDS
+                self.reactor.call_later(min(quiet, left), lambda: look(now))
             else:
                 self._cut(then)
 
