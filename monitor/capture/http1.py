@@ -153,12 +153,25 @@ class Http1:
                 self.feed(CLIENT, bytes(rest), self.now)
 
     def _from_upstream(self, data: bytes) -> None:
-        while data and self.exchanges and self.exchanges[0].method == "HEAD":
-            data = self._without_body(data)
-        if data:
-            self._response_parser.feed_data(data)
+        while data:
+            if self.exchanges and self.exchanges[0].method == "HEAD":
+                data = self._without_body(data)
+            elif len(self.exchanges) > 1 and any(exchange.method == "HEAD" for exchange in self.exchanges):
+                data = self._before_head(data)
+            else:
+                self._response_parser.feed_data(data)
+                break
         if self._offer is not None and not self.exchanges:
             self.declined()
+
+    def _before_head(self, data: bytes) -> bytes:
+        """A HEAD is pipelined behind others: the parser must stop where its response begins, and cannot be told to."""
+        waiting = len(self.exchanges)
+        for at in range(len(data)):
+            self._response_parser.feed_data(data[at : at + 1])
+            if len(self.exchanges) < waiting or self.left:
+                return b"" if self.left else data[at + 1 :]
+        return b""
 
     def _without_body(self, data: bytes) -> bytes:
         """Skip the head of a response to HEAD, which announces a body that does not come; returns what follows."""
@@ -328,9 +341,7 @@ class _Responses(_Side):
         exchange = self.exchange
         exchange.status = self._connection.status
         self._captured = exchange.response.wanted and exchange.status >= 200
-        if exchange.method == "HEAD":  # pipelined behind another: its missing body cannot be skipped in here
-            self._connection.left = "malformed"
-        elif exchange.status == 101 or (exchange.method == "CONNECT" and exchange.status < 300):
+        if exchange.status == 101 or (exchange.method == "CONNECT" and exchange.status < 300):
             self._connection.left = "upgrade"
 
     def on_message_complete(self) -> None:

@@ -141,6 +141,21 @@ def test_everything_in_whole_messages() -> None:
     assert conversation.open_messages == 0
 
 
+@given(st.integers(0, 2000), st.integers(0, 2000))
+def test_head_requests_among_pipelined_ones(first: int, second: int) -> None:
+    """All at once, and the answers in three pieces: what HEAD leaves out is not taken from the next response."""
+    exchanges = [simple(b"{}", b"[1]"), HEAD, HEAD, EMPTY[:2], simple(b"ab", b"[22]"), HEAD, simple(b"c", b"[333]")]
+    asked = b"".join(exchange[0][1] for exchange in exchanges)
+    answers = b"".join(exchange[1][1] for exchange in exchanges)
+    low, high = sorted((first % len(answers), second % len(answers)))
+    pieces = [piece for piece in (answers[:low], answers[low:high], answers[high:]) if piece]
+    heard, conversation, _ = hear([(CLIENT, asked), *((UPSTREAM, piece) for piece in pieces)])
+    assert [told[-1] for told in heard.told if told[0] == "response"] == [b"[1]", b"", b"[22]", b"[333]"]
+    assert [told[0] for told in heard.told].count("request") == 7
+    assert conversation.state == TALKING
+    assert conversation.open_messages == 0
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
 def test_split_anywhere_it_is_the_same(cuts: list[int]) -> None:
     whole, _, _ = hear(EVERYTHING)
