@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONSTRAINTS = constraints.txt
-FUZZ_TARGETS = http1 inflate redaction
+FUZZ_TARGETS = http1 http2 inflate protobuf redaction
 
 .PHONY: help protos setup demo fmt lint test test-all bench fuzz notebooks check clean
 

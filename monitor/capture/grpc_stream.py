@@ -138,7 +138,8 @@ class GrpcStream:
                 self._call.model = model_in_message(self._protocol, message.body.start(4 * PEEK), encoding)
             exchange.model = self._call.model
             self._recorder.request(exchange)
-            if exchange.held and not (self._waiting and self._waiting[-1][1] is exchange):
+            remembered = exchange.response.started > 0 or (self._waiting and self._waiting[-1][1] is exchange)
+            if exchange.held and not remembered:
                 self._recorder.discard(exchange, "incomplete")  # its response will not be told with it
 
     def _reply(self, part: Part, now: float) -> None:
@@ -194,6 +195,8 @@ class GrpcStream:
         exchange, self._request = self._request, None
         if exchange is not None:
             lose(self._recorder, exchange, CLIENT, reason)
+            if exchange.response.done:
+                self._recorder.discard(exchange, reason)
 
     def _lose_response(self, reason: str) -> None:
         exchange, self._response = self._response, None

@@ -93,7 +93,7 @@ class Http2:
     def hole(self, side: int, size: int, now: float) -> None:
         """So many bytes of DATA of that side are missing here. Raises :class:`UnparsableError` as :meth:`feed`."""
         piece = self._splitters[side].hole(size)
-        if (known := self._known(piece.stream)) is not None:
+        if (known := self._known(piece.stream)) is not None and (side == CLIENT or known.answered):
             known.stream.hole(side, now)
         if piece.ends and piece.flags & END_STREAM:
             self._ended(side, piece.stream, _NOTHING, now)
@@ -133,7 +133,8 @@ class Http2:
         return known
 
     def _data(self, side: int, piece: Piece, now: float) -> None:
-        if piece.payload and (known := self._known(piece.stream)) is not None:
+        known = self._known(piece.stream)
+        if piece.payload and known is not None and (side == CLIENT or known.answered):  # no answer begins with DATA
             known.stream.data(side, piece, now)
         if piece.ends and piece.flags & END_STREAM:
             self._ended(side, piece.stream, _NOTHING, now)
@@ -165,7 +166,9 @@ class Http2:
         elif side == UPSTREAM and head.status and (known := self._known(number)) is not None:
             if head.status < 200:
                 return
-            known.stream.answer(head, now)
+            if not known.answered:  # a second head is none of HTTP/2's
+                known.answered = True
+                known.stream.answer(head, now)
         if piece.flags & END_STREAM:
             self._ended(side, number, head.headers, now)
 
@@ -202,12 +205,13 @@ class Http2:
 
 
 class _Open:
-    """A stream, which sides of it have ended, and how many of its messages are counted as open."""
+    """A stream, whether it is answered, which sides of it have ended, how many of its messages are counted as open."""
 
-    __slots__ = ("ended", "still", "stream")
+    __slots__ = ("answered", "ended", "still", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self.answered = False
         self.ended = self.still = 0
 
 

@@ -113,6 +113,8 @@ def binary_data(raw: bytes, datatype: Any, shape: list[int], where: str) -> npt.
     if datatype == "BYTES":
         return reshape(np.array(list(_strings(raw, where)), dtype=object), shape, where)
     if datatype == "BF16":
+        if len(raw) % 2:
+            raise InvalidEvent("truncated", f"{where}: {len(raw)} bytes are no whole number of BF16")
         widened = np.frombuffer(raw, dtype="<u2").astype("<u4") << 16  # the upper half of a float32
         return reshape(widened.view("<f4").astype(np.float64), shape, where)
     code = DTYPES.get(str(datatype))

@@ -10,7 +10,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-TARGETS = ("http1", "inflate", "redaction")
+TARGETS = ("http1", "http2", "inflate", "protobuf", "redaction")
 CORPUS = Path(__file__).parent / "corpus"
 KEPT_BYTES = 1500
 """What a kept input may be at most."""

@@ -95,6 +95,10 @@ class Accountant(Recorder):
             told = self.told[key]
             assert "request" in told or "discard" in told, "a request without an outcome"
             assert not exchange.response.started or told & {"response", "discard"}, "a response without an outcome"
+        self.balance()
+
+    def balance(self) -> None:
+        """What holds whatever was said."""
         assert set(self.counters) <= _KNOWN, "a sample that the registry lacks"
         assert self.records == sum(self.counters[name] for name in _EVENTS), "records that no counter knows of"
         assert self.memory.take(HELD), "bytes held after the end"

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,12 +21,14 @@ from hypothesis import strategies as st
 from monitor.capture.conversation import LOST, OPAQUE, TALKING, Conversation
 from monitor.capture.exchange import WANTED, Exchange, Memory, Message, UnparsableError
 from monitor.capture.frames import CLIENT, UPSTREAM
+from monitor.capture.grpc_methods import model_in_message
 from monitor.capture.header_blocks import LARGEST_LIST, LARGEST_TABLE, HeaderBlocks
 from monitor.capture.http2 import MAX_STREAMS, Http2
 from monitor.capture.http2_frames import CONTINUATION, DATA, LONGEST, PREFACE
 from monitor.capture.metrics import METRICS, Counters, sample
 from monitor.capture.plan import Shipping
 from monitor.capture.record import Recorder
+from monitor.capture.selection import select
 from sinks.base import Record
 
 V1, V2 = "/v1/models/m:predict", "/inference.GRPCInferenceService/ModelInfer"
@@ -235,6 +238,46 @@ def test_a_little_of_all() -> None:
     assert heard.holds_nothing
     assert not counters
     assert not heard.of("discard")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "reason"),
+    [
+        (V2, "inference", None),
+        (STREAM, "inference", None),
+        ("/seldon.protos.Seldon/Predict", "inference", None),
+        ("/seldon.protos.Model/Predict", "inference", None),
+        ("/seldon.protos.Model/SendFeedback", "feedback", None),
+        ("/tensorflow.serving.PredictionService/Predict", "inference", None),
+        ("/grpc.health.v1.Health/Check", None, "probe"),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", None, "probe"),
+        ("/inference.GRPCInferenceService/ModelReady", None, "probe"),
+        ("/inference.GRPCInferenceService/ServerLive", None, "probe"),
+        ("/inference.GRPCInferenceService/RepositoryModelLoad", None, "path"),
+        ("/x" + V2, None, "path"),
+    ],
+)
+def test_which_calls_are_inference(path: str, kind: str | None, reason: str | None) -> None:
+    assert select("POST", path) == (kind, reason)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message", "encoding", "model"),
+    [
+        ("v2", b"\x0a\x04iris\x1a\x01i", "", "iris"),
+        ("v2", gzip.compress(b"\x0a\x04iris" + bytes(10_000)), "gzip", "iris"),
+        ("v2", zlib.compress(b"\x0a\x04iris"), "deflate", "iris"),
+        ("tensorflow", b"\x0a\x08\x0a\x04iris\x1a\x00", "", "iris"),
+        ("v2", b"\x0a\x04iri", "", ""),
+        ("v2", b"\x1a\x01i", "", ""),
+        ("v2", b"no gzip", "gzip", ""),
+        ("v2", b"\x0a\x04iris", "snappy", ""),
+        ("v2", b"", "", ""),
+        ("seldon", b"\x0a\x04iris", "", ""),
+    ],
+)
+def test_the_model_that_a_message_names(protocol: str, message: bytes, encoding: str, model: str) -> None:
+    assert model_in_message(protocol, message, encoding) == model
 
 
 EVERYTHING = everything()
