@@ -189,15 +189,16 @@ class Sidecar(Server):
         )
 
     def settle(self, seconds: float = 60.0) -> None:
-        """Wait until everything made is delivered or counted as lost."""
-        last = (-1.0, 0.0)
+        """Wait until everything made is delivered or counted as lost, asking rarely: that is work for the relay."""
+        last = (-1.0, -1.0)
 
         def quiet() -> bool:
             nonlocal last
-            now = (self.metric("published"), self.metric("copied_frames"))
-            still = now == last and self.metric("queue_bytes") == 0 and self.metric("spool_events") == 0
+            time.sleep(0.5)
+            told = self.metrics()
+            now = (told["published_total"], told["copied_frames_total"])
+            still = now == last and told["queue_bytes"] == 0 and told["spool_events"] == 0
             last = now
-            time.sleep(0.3)
             return still
 
         until(quiet, f"an end of what {self.name} delivers", seconds)

@@ -1,6 +1,6 @@
 """The relay's end of the tap: hands copies to the shipper, never waits, and says what it dropped.
 
-Copies are gathered for a few milliseconds and sent in one go: a system call a chunk would cost more than relaying it.
+Copies are gathered for a moment and sent in one go: a system call a chunk would cost more than relaying it.
 While the shipper is behind, nothing is tried again before its socket is writable.
 """
 
@@ -16,11 +16,11 @@ from monitor.capture.metrics import Counters, sample
 from monitor.capture.reactor import Reactor, Timer
 from monitor.capture.sieve import Sieve
 
-BLOCK = 64 * 1024
-"""Bytes gathered before they are sent at once."""
+BLOCK = 128 * 1024
+"""Bytes gathered before they are sent at once; of a small queue a quarter: what waits here must not fill it."""
 
-DELAY = 0.01
-"""Seconds that a copy waits for company at most."""
+DELAY = 0.05
+"""Seconds that a copy waits for company at most. At 1,000 requests a second 0.01 cost the relay a tenth more."""
 
 _COPIED = sample("copied_frames_total")
 _FULL = sample("dropped_frames_total", reason="queue_full")
@@ -59,6 +59,7 @@ class Tap:
 
     def __init__(self, loop: Reactor, limit: int, counters: Counters) -> None:
         self._loop, self._limit, self._counters = loop, limit, counters
+        self._block = min(BLOCK, limit // 4)
         self._socket: socket.socket | None = None
         self._parts: list[bytes] = []
         self._gathered = 0
@@ -196,7 +197,7 @@ class Tap:
     def _took(self, size: int) -> None:
         self.held += size
         self._gathered += size
-        if self._gathered >= BLOCK:
+        if self._gathered >= self._block:
             self._seal()
             if not self._blocked:
                 self._flush()
