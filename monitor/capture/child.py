@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from monitor.capture import __main__ as entry
 from monitor.capture.board import Board
 from monitor.capture.reactor import Reactor
 
@@ -20,12 +20,14 @@ WELL_SECONDS = 30.0
 
 SOCKET_BYTES = 1024 * 1024
 
+_ENTRY = str(Path(__file__).with_name("__main__.py"))
+
 _logger = logging.getLogger("offpath.capture")
 
 
 def command(role: str, *arguments: str) -> list[str]:
     """The command line of one of the sidecar's processes."""
-    return [sys.executable, entry.__file__, role, *arguments]
+    return [sys.executable, _ENTRY, role, *arguments]
 
 
 class Child:

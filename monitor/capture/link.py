@@ -204,7 +204,7 @@ class Leg:
     def cannot_send(self) -> None:
         """The peer takes no more: a server may have answered early and closed. Its answer still goes its way."""
         self.broken, self.waiting = True, b""
-        if self.ended or self.closing:
+        if self.ended or self.closing or self.other.broken:
             self.lost()
             return
         self.other.paused = True

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -169,6 +170,34 @@ def test_an_upstream_that_resets_resets_the_client(pair: Pair) -> None:
         with pytest.raises(ConnectionResetError):
             client.recv(65536)
     client.close()
+
+
+def test_two_peers_that_reset_with_words_unread_leave_nothing_behind(pair: Pair) -> None:
+    """Neither leg can send any more: each waited for the other to read first."""
+    if pair.unix:
+        pytest.skip("Unix sockets know no reset")
+
+    def held() -> int:
+        return sum(1 for _ in Path(f"/proc/{pair.process.pid}/fd").iterdir())
+
+    before = held()
+    for _ in range(5):
+        client = pair.connect()
+        server, _ = pair.listener.accept()
+        client.sendall(HTTP)
+        server.recv(65536)
+        pair.process.send_signal(signal.SIGSTOP)  # it finds all of it at once
+        try:
+            for end in (client, server):
+                end.sendall(HTTP)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                end.close()
+        finally:
+            pair.process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE
+    while held() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert held() <= before
 
 
 def test_a_thousand_idle_connections_and_one_busy(pair: Pair) -> None:
