@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -89,8 +89,7 @@ class Histogram:
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureVerdict:
+class FeatureVerdict(NamedTuple):
     """The verdict on one column. ``state`` is its own: one unusable column never aborts the others.
 
     ``note`` says why a column is not ``ok``/``alert`` (for example ``"constant in the reference"``).
@@ -162,6 +161,8 @@ def to_json(value: Any) -> Any:
     """``value`` (dataclasses, arrays, numbers, mappings, sequences) as plain JSON values; not finite is ``None``."""
     if hasattr(value, "__dataclass_fields__"):
         return {name: to_json(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, FeatureVerdict):
+        return to_json(value._asdict())
     if isinstance(value, np.ndarray):
         return to_json(value.tolist())
     if isinstance(value, (bool, np.bool_)):

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
-from detectors.base import DetectorKind, Verdict, to_json
+from detectors.base import DetectorKind, FeatureVerdict, Verdict, to_json
 from sinks.records import Publisher, Record, Rejected, Unavailable
 
 __all__ = [
@@ -83,7 +83,9 @@ class Finding:
     def to_json(self) -> bytes:
         """JSON; times as ISO 8601 in UTC, not finite numbers as ``null``, the verdict without its per-row arrays."""
         told = {name: getattr(self, name) for name in _TOLD}
-        told["verdict"] = {name: getattr(self.verdict, name) for name in _VERDICT}
+        verdict: dict[str, Any] = {name: getattr(self.verdict, name) for name in _VERDICT}
+        verdict["features"] = [dict(zip(FeatureVerdict._fields, column, strict=True)) for column in verdict["features"]]
+        told["verdict"] = verdict
         return orjson.dumps(told, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -60,6 +60,11 @@ def by_column(x: npt.NDArray[T], order: Ints | None) -> npt.NDArray[T]:
     return np.ascontiguousarray(x.T) if order is None else x.T.take(order, axis=0)
 
 
+def _first_cells(column: ColumnReference) -> Ints:
+    """The first cell of each bin of a numeric column's histogram."""
+    return np.append(0, 2 * column.cuts + 1)
+
+
 OnCells = Callable[[Array], Measured]
 
 
@@ -80,6 +85,7 @@ class CellTest:
         self._taken = order_of(np.sort(self.positions), len(columns))
         self._cells = Layout(own)
         self._counter = CellCounter(self._cells, np.argsort(np.argsort(self.positions)))
+        self._bins = [_first_cells(column) for column in own[: self._split]]
         self._boundary = int(self._cells.starts[self._split]) if categorical else self._cells.total
         self._on_numeric = on_numeric(Layout(own[: self._split])) if numeric and on_numeric else None
         self._on_categorical = on_categorical(Layout(own[self._split :])) if categorical and on_categorical else None
@@ -109,7 +115,7 @@ class CellTest:
         counts = evidence[self._cells.starts[k] : self._cells.ends[k]]
         if k >= self._split:
             return categorical_histogram(column, counts)
-        return numeric_histogram(column, np.add.reduceat(counts, [0, *(2 * column.cuts + 1).tolist()]))
+        return numeric_histogram(column, np.add.reduceat(counts, self._bins[k]))
 
     def category_counts(self, evidence: Array, k: int) -> Array | None:
         return evidence[self._cells.starts[k] : self._cells.ends[k]] if k >= self._split else None

@@ -26,7 +26,10 @@ _NODES = 400  # the summand vanishes smoothly at both ends, so that the trapezoi
 _LOW_Z = 0.22  # below, the probability is 1 within 1e-9 by any formula
 _INTERPOLATED, _TERMS = 300, 12
 _PI2 = math.pi**2
-_A0, _A1, _A2, _A3 = (_PI2 * (k + 0.5) ** 2 for k in range(4))
+_PI4 = _PI2 * _PI2
+_A = [_PI2 * (k + 0.5) ** 2 for k in range(4)]
+(_A0, _A1, _A2, _A3), (_B0, _B1, _B2, _B3), (_C0, _C1, _C2, _C3) = ([a**power for a in _A] for power in (1, 2, 3))
+_ROOT = math.sqrt(0.5 * math.pi)
 
 
 def ks_p(distance: Array, n: Array, n_ref: Array) -> Array:
@@ -101,16 +104,21 @@ def pelz_good_sf(n: int, d: float) -> float:
     z2 = z * z
     z4, z6 = z2 * z2, z2 * z2 * z2
     q = math.exp(-_PI2 / (8.0 * z2))
-    q4, q8 = q**4, q**8
+    q2 = q * q
+    q4 = q2 * q2
+    q8 = q4 * q4
+    q16 = q8 * q8
     # exp(-a / (2 z^2)) is q^1, q^9, q^25, ... for a = pi^2 (k + 1/2)^2, and q^4, q^16, ... for a = pi^2 k^2.
-    e0, e1, e2, e3 = q, q * q8, q * q8**3, q * q8**6
+    e0, e1 = q, q * q8
+    e2 = e1 * q16
+    e3 = e2 * q16 * q8
     s0 = e0 + e1 + e2 + e3
     s1 = _A0 * e0 + _A1 * e1 + _A2 * e2 + _A3 * e3
-    s2 = _A0**2 * e0 + _A1**2 * e1 + _A2**2 * e2 + _A3**2 * e3
-    s3 = _A0**3 * e0 + _A1**3 * e1 + _A2**3 * e2 + _A3**3 * e3
-    f1, f2, f3 = q4, q8 * q8, q8 * q8 * q8 * q8 * q4
-    w1 = _PI2 * (f1 + 4.0 * f2 + 9.0 * f3)
-    w2 = _PI2 * _PI2 * (f1 + 16.0 * f2 + 81.0 * f3)
+    s2 = _B0 * e0 + _B1 * e1 + _B2 * e2 + _B3 * e3
+    s3 = _C0 * e0 + _C1 * e1 + _C2 * e2 + _C3 * e3
+    f3 = q16 * q16 * q4
+    w1 = _PI2 * (q4 + 4.0 * q16 + 9.0 * f3)
+    w2 = _PI4 * (q4 + 16.0 * q16 + 81.0 * f3)
     k0 = 2.0 * s0 / z
     k1 = (s1 - z2 * s0) / (3.0 * z4)
     k2 = ((6.0 * z6 + 2.0 * z4) * s0 + (2.0 * z4 - 5.0 * z2) * s1 + (1.0 - 2.0 * z2) * s2) / (36.0 * z6 * z)
@@ -118,7 +126,7 @@ def pelz_good_sf(n: int, d: float) -> float:
     k3 = (5.0 - 30.0 * z2) * s3 + (212.0 * z4 - 60.0 * z2) * s2 + (135.0 * z4 - 96.0 * z6) * s1
     k3 = (k3 - (30.0 * z6 + 90.0 * z4 * z4) * s0) / (3240.0 * z6 * z4) + (3.0 * z2 * w1 - w2) / (108.0 * z6)
     root = math.sqrt(n)
-    cdf = math.sqrt(0.5 * math.pi) * (k0 + (k1 + (k2 + k3 / root) / root) / root)
+    cdf = _ROOT * (k0 + (k1 + (k2 + k3 / root) / root) / root)
     return min(max(1.0 - cdf, 0.0), 1.0)
 
 

@@ -22,6 +22,7 @@ SMALLEST = 512
 """Bytes of a body from which it pays."""
 
 _KEY = re.compile(rb'"(?:instances|predictions|data|ndarray|values)"\s*:\s*(?=\[)')
+_TABLE = re.compile(rb'\s*\{\s*"(instances|predictions)"\s*:\s*(?=\[)')
 _LOOKS = 4
 """How many times its length is looked at of a body in search of arrays: keys can be nested to make it many more."""
 
@@ -62,6 +63,19 @@ def extract(body: bytes) -> tuple[bytes, list[npt.NDArray[np.float64]]]:
         found = _KEY.search(body, start if numbers is None else end)
     rest = b"".join((*pieces, body[done:]))
     return (rest, arrays) if rest.count(_MARKED) == len(arrays) else (body, [])
+
+
+def table(body: bytes) -> tuple[str, npt.NDArray[np.float64]] | None:
+    """The key and the numbers of a V1 body that holds nothing else: what nearly every body is; else ``None``.
+
+    >>> name, numbers = table(b'{"instances": [' + b", ".join([b"[1, 2.5]"] * 100) + b"]}")
+    >>> name, numbers.shape
+    ('instances', (100, 2))
+    """
+    if len(body) < SMALLEST or body[-1:] != b"}" or not (found := _TABLE.match(body)):
+        return None
+    numbers = _numbers(body[found.end() : -1])
+    return None if numbers is None else (found[1].decode(), numbers)
 
 
 def restore(value: Any, arrays: list[npt.NDArray[np.float64]]) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from monitor.codecs.base import Tensor, Tensors
+from monitor.codecs.numbers import table
 from monitor.codecs.values import array, b64, is_list, parse_object
 from monitor.events import InvalidEvent
 
@@ -29,6 +30,9 @@ class V1Codec:
     name = "v1"
 
     def decode(self, body: bytes, headers: Mapping[str, str]) -> Tensors:  # noqa: ARG002
+        if found := table(body):
+            key, numbers = found
+            return {key: Tensor(key, numbers)}
         return tensors(parse_object(body))
 
     def encode(self, tensors: Tensors) -> bytes:

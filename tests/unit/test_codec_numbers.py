@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.codecs.numbers import extract, restore
+from monitor.codecs.numbers import extract, restore, table
 from monitor.codecs.values import parse_object
 from monitor.events import InvalidEvent
 
@@ -52,6 +52,26 @@ def test_large_arrays_are_taken_out(path: str) -> None:
     assert len(rest) < 100
     assert arrays[0].tolist() == values
     assert arrays[0].dtype == np.float64
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(["instances", "predictions"]), values, st.sampled_from([None, 1]), st.integers(1, 200))
+def test_a_body_that_is_one_table_is_what_json_says(key: str, some: list[Any], indent: int | None, repeat: int) -> None:
+    text = json.dumps({key: some * repeat}, indent=indent, ensure_ascii=False).encode(errors="replace")
+    if found := table(text):
+        assert found[0] == key
+        assert plain(found[1]) == plain(orjson.loads(text)[key])
+
+
+@pytest.mark.parametrize("rows", [[[1, 2.5]] * 200, [0.5] * 200])
+def test_a_table_alone_is_found(rows: list[Any]) -> None:
+    name, found = table(json.dumps({"predictions": rows}, indent=1).encode()) or ("", np.empty(0))
+    assert (name, found.tolist()) == ("predictions", rows)
+
+
+@pytest.mark.parametrize("after", [b"", b"}}", b" 5}", b" -}", b', "instances": 1}', b"]}", b"} 1}", b"}\n"])
+def test_more_than_a_table_takes_the_ordinary_way(after: bytes) -> None:
+    assert table(b'{"instances": [' + b", ".join([b"[1, 2]"] * 200) + b"]" + after) is None
 
 
 def test_several_inputs_of_v2() -> None:

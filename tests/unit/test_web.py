@@ -226,9 +226,9 @@ def test_mistakes_in_api_calls(page: Client) -> None:
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     made = finding(1, alarm=True)
-    column = replace(made.verdict.features[0], name=HOSTILE)
+    column = made.verdict.features[0]._replace(name=HOSTILE)
     labels = Histogram((0.5, 0.5), (0.5, 0.5), (), (HOSTILE, "b"))
-    other = replace(made.verdict.features[1], name="x", histogram=labels, note=HOSTILE)
+    other = made.verdict.features[1]._replace(name="x", histogram=labels, note=HOSTILE)
     reasons = (Reason(HOSTILE, "mean", 1.0, 2.0, HOSTILE),)
     verdict = replace(made.verdict, features=(column, other), reasons=reasons)
     odd = replace(made, verdict=verdict, text=HOSTILE)
