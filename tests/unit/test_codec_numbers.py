@@ -55,7 +55,12 @@ def test_large_arrays_are_taken_out(path: str) -> None:
 
 
 @settings(max_examples=200)
-@given(st.sampled_from(["instances", "predictions"]), values, st.sampled_from([None, 1]), st.integers(1, 200))
+@given(
+    st.sampled_from(["instances", "predictions"]),
+    st.one_of(rows, st.lists(numbers), st.lists(odd)),
+    st.sampled_from([None, 1]),
+    st.integers(1, 200),
+)
 def test_a_body_that_is_one_table_is_what_json_says(key: str, some: list[Any], indent: int | None, repeat: int) -> None:
     text = json.dumps({key: some * repeat}, indent=indent, ensure_ascii=False).encode(errors="replace")
     if found := table(text):
