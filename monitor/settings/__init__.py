@@ -1,0 +1,39 @@
+"""The one typed configuration, a file a subject. Read once, by :mod:`monitor.configuration`; frozen from then on."""
+
+from monitor.settings.capture import CaptureSettings
+from monitor.settings.choosing import RedactRuleSettings, SampleRuleSettings
+from monitor.settings.models import FeatureSettings, MatchSettings, ModelSettings
+from monitor.settings.monitors import AlarmSettings, DetectorSettings, MonitorSettings, WindowSettings
+from monitor.settings.services import IngestSettings, PayloadSettings, WorkerSettings
+from monitor.settings.sinks import CloudEventsSink, JsonLinesSink, PrometheusSink, SinkSettings, StoreSink
+from monitor.settings.transports import AnyTransport, KafkaTransportSettings, SecuritySettings, TransportSettings
+from monitor.settings.values import parse_duration, parse_size
+from monitor.settings.whole import Settings
+
+__all__ = [
+    "AlarmSettings",
+    "AnyTransport",
+    "CaptureSettings",
+    "CloudEventsSink",
+    "DetectorSettings",
+    "FeatureSettings",
+    "IngestSettings",
+    "JsonLinesSink",
+    "KafkaTransportSettings",
+    "MatchSettings",
+    "ModelSettings",
+    "MonitorSettings",
+    "PayloadSettings",
+    "PrometheusSink",
+    "RedactRuleSettings",
+    "SampleRuleSettings",
+    "SecuritySettings",
+    "Settings",
+    "SinkSettings",
+    "StoreSink",
+    "TransportSettings",
+    "WindowSettings",
+    "WorkerSettings",
+    "parse_duration",
+    "parse_size",
+]

@@ -1,0 +1,102 @@
+"""Where copied payloads travel: the embedded log, or Kafka."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from monitor.settings.section import Section
+from monitor.settings.values import Duration, Name, Size, parse_duration
+
+
+class TransportSettings(Section):
+    """Where copied payloads travel. ``embedded``: a log in one SQLite file, for one machine."""
+
+    type: Literal["embedded"] = Field(default="embedded", description="A log in one SQLite file.")
+    path: str = Field(default=".offpath/log.db", description="The log's file.")
+    topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
+    dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
+    partitions: int = Field(default=1, ge=1, le=64, description="Of a new topic; the events of a model share one.")
+    retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
+
+
+class SecuritySettings(Section):
+    """How Kafka's brokers are spoken to. Passwords come from a variable or a file, never from here."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="As Kafka names them; SSL is TLS."
+    )
+    ca: str | None = Field(default=None, description="PEM file of the CA; default: the system's CAs.")
+    cert: str | None = Field(default=None, description="PEM file of the client's certificate, for mutual TLS.")
+    key: str | None = Field(default=None, description="PEM file of its key; default: it is in `cert`.")
+    check_hostname: bool = Field(default=True, description="The certificate must be of the broker's name.")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="Of SASL."
+    )
+    username: str | None = Field(default=None, description="Of SASL.")
+    password_env: str = Field(default="OFFPATH_KAFKA_PASSWORD", description="Variable that holds the password.")
+    password_file: str | None = Field(default=None, description="File that holds it, instead of the variable.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> SecuritySettings:
+        tls, sasl = self.protocol.endswith("SSL"), self.protocol.startswith("SASL_")
+        if sasl and not self.username:
+            raise ValueError(f"protocol {self.protocol} needs a username")
+        if not sasl and self.username:
+            raise ValueError(f"protocol {self.protocol} shows no username: say SASL_SSL or SASL_PLAINTEXT")
+        for name in ("ca", "cert", "key"):
+            if not tls and getattr(self, name) is not None:
+                raise ValueError(f"protocol {self.protocol} uses no {name}: say SSL or SASL_SSL")
+        if self.key is not None and self.cert is None:
+            raise ValueError("a key is of no use without cert")
+        return self
+
+
+class KafkaTransportSettings(Section):
+    """Where copied payloads travel. ``kafka``: topics on Kafka's brokers, for any number of machines."""
+
+    type: Literal["kafka"] = Field(description="Topics on Kafka's brokers.")
+    bootstrap: str = Field(description="host:port of one or more brokers, separated by commas.")
+    client: Literal["auto", "kafka-python", "confluent-kafka"] = Field(
+        default="auto", description="auto: confluent-kafka where it is installed, as it needs less CPU."
+    )
+    security: SecuritySettings = Field(default=SecuritySettings(), description="TLS and SASL.")
+    topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
+    dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
+    state: Name = Field(default="offpath-state", description="Topic of checkpoints too large for a commit.")
+    create_topics: bool = Field(default=True, description="Make topics that are not there, as below.")
+    partitions: int = Field(default=6, ge=1, le=10_000, description="Of a new `topic`; the others get one.")
+    replication: int | None = Field(default=None, ge=1, description="Of new topics; default: the brokers'.")
+    retention: Duration = Field(default="7d", description="Of new topics.")
+    max_record: Size = Field(default="1000000", description="Larger records are refused; of new topics, the limit.")
+    compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
+        default="none", description="Of what is sent. kafka-python needs a package for each but gzip."
+    )
+    timeout: Duration = Field(default="10s", description="Of one call; then the brokers count as away.")
+    instance_id: str | None = Field(
+        default=None, description="Static membership: a name of this worker alone, the same after a restart."
+    )
+    session_timeout: Duration = Field(default="45s", description="After it a worker that is gone loses its partitions.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> KafkaTransportSettings:
+        for address in self.bootstrap.split(","):
+            if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/]+):\d{1,5}", address.strip()):
+                raise ValueError("bootstrap: expected host:port, for example kafka:9092, or several with commas")
+        if self.state in (self.topic, self.dead_letters):
+            raise ValueError("state must be another topic than topic and dead_letters")
+        if not parse_duration(self.timeout) >= 1:
+            raise ValueError("timeout must be 1s at least")
+        return self
+
+
+def _transport_type(value: Any) -> Any:
+    return value.get("type", "embedded") if isinstance(value, dict) else getattr(value, "type", "embedded")
+
+
+AnyTransport = Annotated[
+    Annotated[TransportSettings, Tag("embedded")] | Annotated[KafkaTransportSettings, Tag("kafka")],
+    Discriminator(_transport_type),
+]
