@@ -1,6 +1,10 @@
-"""CloudEvents in structured mode: attributes and data in one JSON document, over HTTP or Kafka.
+"""The rarer ways in which an event comes: in structured mode, or wrapped by Knative's KafkaSource.
 
-References: CloudEvents 1.0.2, JSON event format section 3; Kafka protocol binding section 3.3.
+In structured mode attributes and data are one JSON document, over HTTP or Kafka. A KafkaSource makes an event of its
+own of a record that is no CloudEvent, such as Seldon's executor writes them, and the record's headers attributes of it.
+
+References: CloudEvents 1.0.2, JSON event format section 3; Kafka protocol binding section 3.3. Knative Eventing,
+KafkaSource.
 """
 
 from __future__ import annotations
@@ -8,9 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from monitor.events import Delivery, InvalidEvent, PayloadEvent, payload_event
+from monitor.events import SIDES, Delivery, InvalidEvent, PayloadEvent, payload_event
 
 UNSUPPORTED = "unsupported_mode"
 """Reason of an :class:`InvalidEvent` whose content mode, not its content, is the matter."""
@@ -18,11 +23,16 @@ UNSUPPORTED = "unsupported_mode"
 STRUCTURED = "application/cloudevents"
 """How the content type of an event in structured mode begins."""
 
+KAFKA_SOURCE = "dev.knative.kafka.event"
+"""Type of a KafkaSource's event about a record that is no CloudEvent."""
+
+_CARRIED = "ce_kafkaheader"
+
 REASONS = frozenset({UNSUPPORTED, "invalid_attribute", "invalid_data", "invalid_json"})
 
 
 def event_of(delivery: Delivery) -> PayloadEvent:
-    """:func:`~monitor.events.payload_event`, also of a delivery in structured mode.
+    """:func:`~monitor.events.payload_event`, also of a delivery in structured mode or wrapped by a KafkaSource.
 
     Raises
     ------
@@ -30,13 +40,37 @@ def event_of(delivery: Delivery) -> PayloadEvent:
     """
     try:
         return payload_event(delivery)
-    except InvalidEvent:  # the rarer mode is looked for only where the common one is not
+    except InvalidEvent:  # the rarer modes are looked for only where the common one is not
         record = delivery.record
-        content_type = record.headers.get("content-type", "")
-        if record.value is None or not content_type.lower().startswith(STRUCTURED):
+        headers, value = record.headers, record.value
+        if value is None:
             raise
-    headers, value = structured(content_type, b"", record.value)
-    return payload_event(delivery._replace(record=record._replace(headers=headers, value=value)))
+        content_type = headers.get("content-type", "")
+        if "ce_type" not in headers and content_type.lower().startswith(STRUCTURED):
+            headers, value = structured(content_type, b"", value)
+        elif headers.get("ce_type") != KAFKA_SOURCE:
+            raise
+    return payload_event(delivery._replace(record=record._replace(headers=unwrapped(headers), value=value)))
+
+
+def unwrapped(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of the record that a KafkaSource wrapped, as attributes; id, source and time stay the wrapper's.
+
+    >>> unwrapped({"ce_id": "partition:0/offset:7", "ce_type": KAFKA_SOURCE, "ce_kafkaheadertype": "io.seldon.x"})
+    {'ce_type': 'io.seldon.x', 'ce_id': 'partition:0/offset:7'}
+    """
+    if headers.get("ce_type") != KAFKA_SOURCE or _CARRIED + "type" not in headers:
+        return headers
+    own = {name: value for name, value in headers.items() if not name.startswith(_CARRIED)}
+    carried = {"ce_" + name[len(_CARRIED) :]: value for name, value in headers.items() if name.startswith(_CARRIED)}
+    return {**carried, **own, "ce_type": carried["ce_type"]}
+
+
+def check_type(headers: Mapping[str, str]) -> None:
+    """Raises :class:`InvalidEvent` for an event of a type that no worker can use."""
+    kind = unwrapped(headers).get("ce_type", "")
+    if kind not in SIDES:
+        raise InvalidEvent("unknown_type", f"type {kind[:200]!r} is no inference request, response or feedback")
 
 
 def structured(content_type: str, encoding: bytes, body: bytes) -> tuple[dict[str, str], bytes]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
-    from monitor.settings import Settings
-    from monitor.wiring import OpenTransport
+    from monitor.ingest import Endpoint
 
 HELP = "take CloudEvents over HTTP (KServe, Seldon, Knative) into the log"
 EXAMPLE = """example:
@@ -19,10 +19,13 @@ EXAMPLE = """example:
     -H 'ce-type: org.kubeflow.serving.inference.request' -H 'ce-inferenceservicename: income' \\
     -H 'content-type: application/json' -d '{"instances": [[1, 2]]}'
 
-OFFPATH_INGEST_TOKEN: if set, senders must show it as 'Authorization: Bearer TOKEN'."""
+OFFPATH_INGEST_TOKEN: if set, senders must show it as 'Authorization: Bearer TOKEN'.
+What it answers, TLS and limits: docs/ingest.md."""
 
-TOKEN = "OFFPATH_INGEST_TOKEN"  # noqa: S105 - the variable's name, not a token
 GRACE_SECONDS = 10
+
+KEEP_ALIVE_SECONDS = 120
+"""Longer than senders in Go keep an idle connection (90): who closes it should be the one who would use it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,43 +33,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, default=Path("offpath.yaml"), help="configuration (default: %(default)s)"
     )
     parser.add_argument("--listen", help="host:port (default: ingest.listen)")
+    parser.add_argument("--admin", help="host:port of /healthz, /readyz and /metrics (default: ingest.admin)")
 
 
 def run(args: argparse.Namespace) -> int:
     import asyncio
     import logging
-    import os
 
     from monitor import configuration, wiring
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = configuration.load(args.config)
+    tls = wiring.endpoint_tls(settings)
     transport = wiring.open_transport(settings)
     try:
-        return _serve(settings, args.listen or settings.ingest.listen, transport, os.environ.get(TOKEN))
+        endpoint = wiring.build_endpoint(settings, transport)
+        admin = args.admin or settings.ingest.admin
+        return _serve(endpoint, args.listen or settings.ingest.listen, admin, tls)
     finally:
         asyncio.run(transport.close())
 
 
-def _serve(settings: Settings, listen: str, transport: OpenTransport, token: str | None) -> int:
+def _serve(endpoint: Endpoint, listen: str, admin: str | None, tls: ssl.SSLContext | None) -> int:
     """Serve until SIGTERM or SIGINT; requests under way are finished first."""
     import logging
     import signal
 
     import uvicorn
 
-    from monitor.ingest import create_app
-    from monitor.settings import parse_size
+    from monitor.ingest.heads import BoundedHeads
+    from monitor.web.server import PageServer
 
-    app = create_app(
-        transport.publisher(settings.transport.topic),
-        max_body=parse_size(settings.ingest.max_body),
-        token=token,
-        ready=transport.ready,
+    config = uvicorn.Config(
+        endpoint.app(),
+        http=BoundedHeads,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
-    )
+    config.load()
+    config.ssl = tls
+    server = uvicorn.Server(config)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -74,12 +82,17 @@ def _serve(settings: Settings, listen: str, transport: OpenTransport, token: str
     # For a signal before uvicorn listens to them, and for the one that it raises again after it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    logger = logging.getLogger("offpath.ingest")
     with _listening(listen) as listener:
+        page = PageServer(endpoint.admin_app(), admin, "ingest.admin") if admin is not None else None
+        if page is not None:
+            logger.info("/healthz, /readyz and /metrics on %s", page.address)
         host, port = listener.getsockname()[:2]
-        logging.getLogger("offpath.ingest").info(
-            "taking CloudEvents on http://%s:%d", f"[{host}]" if ":" in host else host, port
-        )
+        scheme, host = "https" if tls is not None else "http", f"[{host}]" if ":" in host else host
+        logger.info("taking CloudEvents on %s://%s:%d", scheme, host, port)
         server.run(sockets=[listener])
+        if page is not None:
+            page.stop()
     return 0
 
 

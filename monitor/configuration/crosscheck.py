@@ -147,14 +147,21 @@ def _columns(model: Mapping[str, Any], monitor: Mapping[str, Any], at: Path) -> 
         yield Found((*at, "tensor"), monitor["tensor"], "has no meaning with side: joined")
 
 
+_FILES: tuple[Path, ...] = (
+    *(("transport", "security", key) for key in ("ca", "cert", "key", "password_file")),
+    *(("ingest", "tls", key) for key in ("cert", "key", "client_ca")),
+    ("ingest", "token_file"),
+)
+
+
 def _files(values: Mapping[str, Any]) -> Iterator[Found]:
-    """Files that the brokers' security needs."""
-    transport = values.get("transport")
-    security = transport.get("security") if isinstance(transport, dict) else None
-    for key in ("ca", "cert", "key", "password_file"):
-        path = security.get(key) if isinstance(security, dict) else None
-        if isinstance(path, str) and not os.path.isfile(path):  # noqa: PTH113 - Path is a place in the document here
-            yield Found(("transport", "security", key), path, "there is no such file")
+    """Files that security needs."""
+    for path in _FILES:
+        at: Any = values
+        for key in path:
+            at = at.get(key) if isinstance(at, dict) else None
+        if isinstance(at, str) and not os.path.isfile(at):  # noqa: PTH113 - Path is a place in the document here
+            yield Found(path, at, "there is no such file")
 
 
 def _sinks(values: Mapping[str, Any]) -> Iterator[Found]:
@@ -180,6 +187,7 @@ _ADDRESSES = (
     ("capture", "admin"),
     ("worker", "listen"),
     ("ingest", "listen"),
+    ("ingest", "admin"),
 )
 
 

@@ -95,8 +95,11 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
         if isinstance(text, str) and text not in ("", "-"):
             section[key] = str(base / text)
 
-    for section, key in (*_PATHS, ("payloads", "directory"), ("capture", "redact_key_file")):
+    for section, key in (*_PATHS, ("payloads", "directory"), ("capture", "redact_key_file"), ("ingest", "token_file")):
         resolve(values.get(section), key)
+    ingest = values.get("ingest")
+    for key in ("cert", "key", "client_ca"):
+        resolve(ingest.get("tls") if isinstance(ingest, dict) else None, key)
     transport = values.get("transport")
     for key in ("ca", "cert", "key", "password_file"):
         resolve(transport.get("security") if isinstance(transport, dict) else None, key)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from monitor.settings.section import Section
-from monitor.settings.values import Duration, Name, Size
+from monitor.settings.values import Duration, Name, Size, parse_duration, parse_size
 
 
 class WorkerSettings(Section):
@@ -18,11 +18,52 @@ class WorkerSettings(Section):
     torch_threads: int = Field(default=1, ge=1, description="More are slower on a busy core.")
 
 
+class TlsSettings(Section):
+    """TLS of a listener. The files are read again when they change."""
+
+    cert: str | None = Field(default=None, description="PEM file of the certificate and its chain; default: no TLS.")
+    key: str | None = Field(default=None, description="PEM file of its key; default: it is in `cert`.")
+    client_ca: str | None = Field(
+        default=None, description="PEM file of the CA that clients' certificates must be of (mutual TLS)."
+    )
+
+    @model_validator(mode="after")
+    def _with_cert(self) -> TlsSettings:
+        for name in ("key", "client_ca"):
+            if getattr(self, name) is not None and self.cert is None:
+                raise ValueError(f"{name} is of no use without cert")
+        return self
+
+
 class IngestSettings(Section):
-    """The CloudEvents HTTP endpoint."""
+    """The CloudEvents HTTP endpoint. [ingest.md](ingest.md) explains what it takes and answers."""
 
     listen: str = Field(default="127.0.0.1:9091", description="host:port that loggers and triggers call.")
+    admin: str | None = Field(
+        default=None,
+        description="host:port of /healthz, /readyz and /metrics without TLS; default: only `listen` has them.",
+    )
     max_body: Size = Field(default="1MiB", description="Larger events are refused with 413.")
+    waiting: Size = Field(default="64MiB", description="Of requests under way; what does not fit is answered 429.")
+    timeout: Duration = Field(default="30s", description="Within which a request's body must have come.")
+    remember: int = Field(
+        default=100_000, ge=0, description="Events within which the same one again is known, and not stored."
+    )
+    tls: TlsSettings = Field(default=TlsSettings(), description="TLS of `listen`.")
+    token_env: str = Field(
+        default="OFFPATH_INGEST_TOKEN", description="Variable with the bearer token that senders must show, if set."
+    )
+    token_file: str | None = Field(
+        default=None, description="File with such tokens, one a line; read again when it changes."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> IngestSettings:
+        if parse_size(self.waiting) < max(2 * parse_size(self.max_body), 64 * 1024):
+            raise ValueError("waiting must be twice max_body and 64KiB at least")
+        if not parse_duration(self.timeout) > 0:
+            raise ValueError("timeout must be longer than 0")
+        return self
 
 
 class PayloadSettings(Section):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote, unquote_to_bytes
 
 from monitor.events import InvalidEvent, model_from_path, parse_time
-from monitor.structured import STRUCTURED, structured
+from monitor.structured import STRUCTURED, structured, unwrapped
 from sinks.records import Record
 
 _REQUIRED = ("id", "source", "type")
@@ -85,7 +85,7 @@ def record_from_http(headers: Iterable[tuple[bytes, bytes]], body: bytes, now: f
     else:
         told, value = _binary(sent), body
     _check(told)
-    return Record(_key(told), told, value, now)
+    return Record(_key(unwrapped(told)), told, value, now)
 
 
 def _binary(sent: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -15,16 +15,16 @@ START_SECONDS = 10.0
 class PageServer:
     """A running server; ``address`` is where it listens, as ``http://host:port``."""
 
-    def __init__(self, app: FastAPI, listen: str) -> None:
+    def __init__(self, app: FastAPI, listen: str, setting: str = "worker.listen") -> None:
         import uvicorn
 
-        self._socket = bind(listen)
+        self._socket = bind(listen, setting)
         host, port = self._socket.getsockname()[:2]
         self.address = f"http://{host}:{port}"
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="status-page", daemon=True
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="page", daemon=True
         )
         self._thread.start()
 
@@ -35,7 +35,7 @@ class PageServer:
         self._socket.close()
 
 
-def bind(listen: str) -> socket.socket:
+def bind(listen: str, setting: str = "worker.listen") -> socket.socket:
     """A listening socket of ``host:port``; port 0 is any free one.
 
     Raises
@@ -54,5 +54,5 @@ def bind(listen: str) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {listen} (worker.listen): {error.strerror or error}") from error
+        raise OSError(f"cannot listen on {listen} ({setting}): {error.strerror or error}") from error
     return listener

@@ -1,6 +1,7 @@
 """Settings to objects: the only composition root."""
 
 from monitor.wiring.captured import captured_rows
+from monitor.wiring.ingest import build_endpoint, endpoint_tls
 from monitor.wiring.monitors import build_specs, selected_features, selection
 from monitor.wiring.routes import build_pipeline
 from monitor.wiring.transport import OpenTransport, kafka_options, layout, open_log, open_transport
@@ -10,9 +11,11 @@ __all__ = [
     "Assembly",
     "OpenTransport",
     "build",
+    "build_endpoint",
     "build_pipeline",
     "build_specs",
     "captured_rows",
+    "endpoint_tls",
     "kafka_options",
     "layout",
     "open_log",

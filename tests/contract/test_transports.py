@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 
 from monitor.events import Checkpoint, Delivery, Record
-from monitor.ingest import create_app
+from monitor.ingest import Endpoint
 from monitor.transport import log_file
 from monitor.transport.base import (
     Assigned,
@@ -102,7 +102,7 @@ class OverHttp(Embedded):
         self._serving: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def publisher(self) -> Publisher:
-        app = create_app(super().publisher(), max_body=1_000_000)
+        app = Endpoint(super().publisher(), max_body=1_000_000).app()
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none"))
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -26,6 +26,8 @@ ingest.add_arguments(parser)
 sys.exit(ingest.run(parser.parse_args()))
 """
 
+EVENT = {"ce-id": "1", "ce-source": "s", "ce-type": "org.kubeflow.serving.inference.request"}
+
 KSERVE_REQUEST = (
     b"POST /some/path HTTP/1.1\r\nHost: 127.0.0.1:19201\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 23\r\n"
     b'Ce-Annotations: {"team":"fraud"}\r\nCe-Component: predictor\r\nCe-Endpoint: default\r\n'
@@ -117,14 +119,14 @@ def test_from_publisher_to_log(server: Server) -> None:
 def test_health_metrics_and_a_large_body(server: Server) -> None:
     with httpx.Client(base_url=server.url) as client:
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
-        large = client.post("/", content=b"x" * 11_000, headers={"ce-id": "1", "ce-source": "s", "ce-type": "t"})
+        large = client.post("/", content=b"x" * 11_000, headers=dict(EVENT))
         assert large.status_code == 413
         assert 'offpath_ingest_events_total{outcome="too_large"} 1.0' in client.get("/metrics").text
     assert server.stored() == []
 
 
 def test_sigterm_ends_it_well_and_what_was_accepted_is_there(server: Server) -> None:
-    headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t"}
+    headers = dict(EVENT)
     with httpx.Client() as client:  # its connection is kept alive, which must not hold up the end
         assert client.post(server.url, content=b"{}", headers=headers).status_code == 202
         status, told = server.stop()
@@ -136,7 +138,7 @@ def test_sigterm_ends_it_well_and_what_was_accepted_is_there(server: Server) -> 
 def test_a_token_from_the_environment(tmp_path: Path) -> None:
     server = Server(tmp_path, OFFPATH_INGEST_TOKEN="secret")
     try:
-        headers = {"ce-id": "1", "ce-source": "s", "ce-type": "t"}
+        headers = dict(EVENT)
         assert httpx.post(server.url, headers=headers).status_code == 401
         headers["authorization"] = "Bearer secret"
         assert httpx.post(server.url, headers=headers).status_code == 202

@@ -29,7 +29,7 @@ from detectors.base import default_features
 from monitor import wiring
 from monitor.capture.metrics import Ledger
 from monitor.events import Record
-from monitor.ingest import create_app
+from monitor.ingest import Endpoint
 from monitor.settings import Settings
 
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -226,7 +226,7 @@ def exposed(worker: CollectorRegistry) -> dict[str, str]:
     """What each process shows at ``/metrics``."""
 
     async def ask() -> str:
-        transport = httpx.ASGITransport(create_app(Nowhere(), max_body=1000))
+        transport = httpx.ASGITransport(Endpoint(Nowhere(), max_body=1000).app())
         async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:
             return (await client.get("/metrics")).text
 
