@@ -170,7 +170,7 @@ class EmbeddedLog:
         """The rows from the offset, or from the oldest there is. That they are missing is never taken for the end."""
         sql = self._sql(partition)
         again = False
-        while not (rows := self._query(sql.read, (offset, offset + limit, BLOCK_BYTES))):
+        while not (rows := self._query(sql.read, (offset, offset + limit, offset, BLOCK_BYTES))):
             ((first, end),) = self._query("SELECT first, next FROM partitions WHERE id = ?", (sql.identity,))
             if end <= offset:
                 return []

@@ -48,8 +48,8 @@ class Statements:
                 "INSERT INTO {records} VALUES (?, ?, ?, ?, ?, ?)",
                 "DELETE FROM {records} WHERE offset >= ? AND offset < ?",
                 "SELECT position FROM {records} WHERE offset = ?",
-                """SELECT offset, timestamp, key, headers, value FROM {records} WHERE offset >= ?1 AND offset < ?2
-                AND position < (SELECT position FROM {records} WHERE offset >= ?1 ORDER BY offset LIMIT 1) + ?3
+                """SELECT offset, timestamp, key, headers, value FROM {records} WHERE offset >= ? AND offset < ?
+                AND position < (SELECT position FROM {records} WHERE offset >= ? ORDER BY offset LIMIT 1) + ?
                 ORDER BY offset""",
             )
         )

@@ -74,7 +74,7 @@ LONG = b"[" + b"1," * 600 + b"1]"
     [
         (b'{"instances": [[1, 2]]}', {"ce_status": "\u00b2"}, ""),
         (b'{"inputs": []}', {"ce_protocol": "v2", "inference-header-content-length": "\u00b2"}, "truncated"),
-        (b'{"instances": %b, "x": %b}' % (LONG, b"[" * 900 + b"]" * 900), {}, "invalid_json"),
+        (b'{"instances": %b, "x": %b}' % (LONG, b"[" * 1000 + b"]" * 1000), {}, "invalid_json"),
         (b'{"instances": ' + b"[" * 40 + b"]" * 40 + b"}", {}, "bad_shape"),
         (b'{"data": {"tftensor": {"dtype": []}}}', {}, "unknown_datatype"),
         (b'{"data": {"tftensor": {"dtype": "DT_DOUBLE", "doubleVal": [1%b]}}}' % (b"0" * 400), {}, "bad_shape"),
