@@ -11,11 +11,13 @@ help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
+	@echo "making $(VENV) and installing offpath with what the demo needs: about a minute, the first time only"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[demo]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
+	@echo "making $(VENV) and installing everything for development: some minutes, the first time only"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
@@ -24,7 +26,7 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 setup: $(VENV)/.dev ## everything a developer needs, in .venv
 
 demo: $(VENV)/.demo ## model server, sidecar, log, worker, alarm: the whole path on real data (ARGS="--once")
-	$(BIN)/offpath demo $(ARGS)
+	@$(BIN)/offpath demo $(ARGS) || { status=$$?; [ $$status -eq 130 ] || exit $$status; } # 130: Ctrl-C
 
 fmt: $(VENV)/.dev ## format
 	$(BIN)/ruff format .

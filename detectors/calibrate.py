@@ -94,6 +94,7 @@ def false_alarm_rate(
     seed: int = 0,
     splits: int = 10,
     features: Sequence[Feature] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> FalseAlarms:
     """Measure how often a detector alerts on clean data, by held-out resampling.
 
@@ -109,6 +110,7 @@ def false_alarm_rate(
     n_windows : windows in all.
     features : the columns, as ``fit`` takes them.
     seed : of the local generator; the same seed gives the same answer.
+    progress : is told after every split how many windows were judged in it.
 
     Raises
     ------
@@ -122,11 +124,7 @@ def false_alarm_rate(
     """
     rows = as_rows(x_ref)
     half = len(rows) // 2
-    for name, value in (("window", window), ("n_windows", n_windows), ("splits", splits)):
-        if value < 1:
-            raise DetectorError(f"{name} must be at least 1, got {value!r}")
-    if window > half:
-        raise DetectorError(f"window is {window} rows, but half the reference has {half}: give more clean rows")
+    _check_sizes(half, window=window, n_windows=n_windows, splits=splits)
     rng = np.random.default_rng(seed)
     alarms = insufficient = 0
     for share in np.array_split(np.arange(n_windows), min(splits, n_windows)):
@@ -135,7 +133,18 @@ def false_alarm_rate(
         found = _one_split(detector, rows[order[half:]], window, len(share), rng)
         alarms += found.alarms
         insufficient += found.insufficient
+        progress(len(share))
     return FalseAlarms(alarms, n_windows - insufficient, insufficient)
+
+
+def _check_sizes(half: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise DetectorError(f"{name} must be at least 1, got {value!r}")
+    if sizes["window"] > half:
+        raise DetectorError(
+            f"window is {sizes['window']} rows, but half the reference has {half}: give more clean rows"
+        )
 
 
 def _one_split(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -29,11 +30,17 @@ class Table(NamedTuple):
     features: tuple[Feature, ...]
 
 
-def read(path: Path, features: Sequence[Feature] = (), columns: Sequence[str] | None = None) -> Table:
+def read(
+    path: Path,
+    features: Sequence[Feature] = (),
+    columns: Sequence[str] | None = None,
+    progress: Callable[[float], object] = lambda _: None,
+) -> Table:
     """A table's rows.
 
     With ``features`` their columns are taken, by name where the file names its columns. Without, a column of numbers
-    is numeric, and one with text categorical, its categories sorted. ``columns`` takes only those.
+    is numeric, and one with text categorical, its categories sorted. ``columns`` takes only those. ``progress`` is told
+    the share of a CSV file that was read.
 
     Raises
     ------
@@ -43,7 +50,7 @@ def read(path: Path, features: Sequence[Feature] = (), columns: Sequence[str] | 
         raise TableError(f"{path}: there is no such file")
     name = path.name.lower()
     if name.endswith((".csv", ".csv.gz")):
-        found = _csv(path)
+        found = _csv(path, progress)
     elif name.endswith((".parquet", ".pq")):
         found = _parquet(path)
     elif name.endswith(".npz"):
@@ -111,20 +118,35 @@ def _column(path: Path, feature: Feature, values: Sequence[Any]) -> Array:
     return column
 
 
-def _csv(path: Path) -> Mapping[str, Sequence[Any]]:
+def _csv(path: Path, progress: Callable[[float], object]) -> Mapping[str, Sequence[Any]]:
+    size = max(path.stat().st_size, 1)
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as text:
-            lines = csv.reader(text, skipinitialspace=True)
-            names = next(lines, None)
-            if not names:
-                raise TableError(f"{path}: is empty; the first line must name the columns")
+        with path.open("rb") as raw:
+            plain = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            lines = csv.reader(io.TextIOWrapper(plain, "utf-8-sig", newline=""), skipinitialspace=True)
+            names = _names(path, next(lines, None))
             columns: list[list[Any]] = [[] for _ in names]
-            for cells in _whole(path, lines, len(names)):
+            for number, cells in enumerate(_whole(path, lines, len(names))):
+                if number % 4096 == 0:
+                    progress(raw.tell() / size)
                 for column, cell in zip(columns, cells, strict=True):
                     column.append(None if cell in MISSING else cell)
     except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
         raise TableError(f"{path}: is no readable CSV: {error}") from None
     return dict(zip(names, columns, strict=True))
+
+
+def _names(path: Path, names: list[str] | None) -> list[str]:
+    """The first line's, if they can be names of columns."""
+    if not names:
+        raise TableError(f"{path}: is empty; the first line must name the columns")
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and mark in names[0]:
+            raise TableError(f"{path}: its columns are separated by {called}; offpath reads commas")
+    doubled = [name for i, name in enumerate(names) if name in names[:i]]
+    if doubled:
+        raise TableError(f"{path}: more than one column is named {doubled[0]!r}")
+    return names
 
 
 def _whole(path: Path, lines: Iterator[list[str]], width: int) -> Iterator[list[str]]:
@@ -141,7 +163,8 @@ def _npz(path: Path) -> Mapping[str, Sequence[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise TableError(f"{path}: is no readable npz without pickled objects: {error}") from None
+        why = "it holds pickled objects, which are not loaded" if "pickle" in str(error) else error
+        raise TableError(f"{path}: is no npz file of plain arrays: {why}") from None
     for name in ("x_ref", "x", "X"):
         if name in arrays:
             return _matrix(path, name, arrays[name])

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--rate must be more than 0")
     if args.seed < 0:
         raise ValueError("--seed must not be negative")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is as good as Ctrl-C
+    for number in _ends():
+        signal.signal(number, signal.default_int_handler)
     plan = Plan(seed=args.seed, rate=args.rate)
     view = View(Console(file=sys.stderr if args.json else sys.stdout), plan.clean + plan.shifted)
     with ExitStack() as stack:
@@ -60,6 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
         print(json.dumps(summary.to_dict()), flush=True)
     return 0 if summary.well else 1
+
+
+def _ends() -> list[int]:
+    """Signals that end the demo: a supervisor's stop and a closed terminal are as good as Ctrl-C, but under nohup."""
+    import signal
+
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
 def _fresh(folder: Path) -> None:
@@ -105,7 +114,6 @@ def _story(example: str, view: View) -> Story:
 async def _run(story: Story, plan: Plan, stack: Stack, view: View, told: list[Summary], *, once: bool) -> None:
     """Until the end, or until a signal: that cancels, so that nothing is left half done."""
     import asyncio
-    import signal
 
     from monitor.examples import demo
 
@@ -116,7 +124,7 @@ async def _run(story: Story, plan: Plan, stack: Stack, view: View, told: list[Su
             view.say("the traffic goes on; Ctrl-C ends it")
 
     task = asyncio.create_task(demo.run(story, plan, stack, view.update, conclude, once=once))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ends():
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         await task

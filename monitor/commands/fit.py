@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monitor.commands.progress import Bar, progress_bar
+
 if TYPE_CHECKING:
     from detectors.base import Detector
     from monitor.tables import Table
@@ -53,23 +55,27 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--monitor needs --config, the file that holds it")
     if args.log and not args.monitor:
         raise ValueError("--log needs --config and --monitor: they say how to decode its events")
-    kind, params, out, table, window = _wanted(args)
-    problems = registry.check_params(kind, params)
-    if problems:
-        raise ValueError("; ".join(problems))
-    detector: Any = registry.create(kind, **params)
-    with _progress(f"fitting {kind} on {len(table.rows):,} rows", args.quiet):
-        detector.fit(table.rows, table.features)
-        artifact.save(detector, out)
+    with progress_bar(args.quiet) as bar:
+        kind, params, out, table, window = _wanted(args, bar)
+        problems = registry.check_params(kind, params)
+        if problems:
+            raise ValueError("; ".join(problems))
+        detector: Any = registry.create(kind, **params)
+        with bar.step(f"fitting {kind} on {len(table.rows):,} rows"):
+            detector.fit(table.rows, table.features)
+            artifact.save(detector, out)
+        if args.windows is None:
+            args.windows = 50 if "torch" in getattr(type(detector), "requires", ()) else 200
+        measured = ""
+        if detector.meta.kind == "drift" and args.windows > 0:
+            measured = _false_alarms(lambda: registry.create(kind, **params), table, window, args.windows, bar)
     _report(detector, table, out)
-    if args.windows is None:
-        args.windows = 50 if "torch" in getattr(type(detector), "requires", ()) else 200
-    if detector.meta.kind == "drift" and args.windows > 0:
-        _measure_false_alarms(lambda: registry.create(kind, **params), table, window, args)
+    if measured:
+        print(measured)
     return 0
 
 
-def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table, int]:
+def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Path, Table, int]:
     """Type, parameters, directory, reference, and rows a window."""
     from monitor import tables
 
@@ -78,7 +84,8 @@ def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table,
     if args.type:
         if args.out is None:
             raise ValueError("--out is needed: the directory to write")
-        return args.type, given, args.out, tables.read(args.reference, columns=columns), WINDOW
+        with bar.step(f"reading {args.reference}") as progress:
+            return args.type, given, args.out, tables.read(args.reference, (), columns, progress), WINDOW
     from monitor import configuration, wiring
 
     settings = configuration.load_unfitted(args.config)
@@ -90,11 +97,11 @@ def _wanted(args: argparse.Namespace) -> tuple[str, dict[str, Any], Path, Table,
     if out is None:
         raise ValueError(f"--out is needed: monitor {monitor.name} names no artifact directory")
     model = next(model for model in settings.models if model.name == monitor.model)
-    if args.log:
-        with _progress(f"reading {args.log}", args.quiet):
-            table = wiring.captured_rows(settings, model, monitor, args.log)
-    else:
-        table = tables.read(args.reference, wiring.selected_features(model, monitor), columns)
+    with bar.step(f"reading {args.log or args.reference}") as progress:
+        if args.log:
+            table = wiring.captured_rows(settings, model, monitor, args.log, progress)
+        else:
+            table = tables.read(args.reference, wiring.selected_features(model, monitor), columns, progress)
     window = monitor.window.count or monitor.window.sliding or WINDOW
     return monitor.detector.type, {**monitor.detector.params, **given}, out, table, window
 
@@ -108,24 +115,11 @@ def _parameter(text: str) -> tuple[str, Any]:
     return name, yaml.safe_load(value)
 
 
-def _progress(text: str, quiet: bool) -> Any:
-    from contextlib import nullcontext
-
-    if quiet or not sys.stderr.isatty():
-        return nullcontext()
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    )
-    progress.add_task(text, total=None)
-    return progress
-
-
 def _report(detector: Detector, table: Table, out: Path) -> None:
     meta = detector.meta
     print(f"{meta.detector_type}: {len(table.rows):,} rows, {len(table.features)} columns -> {out}")
+    for name in _empty(table):
+        print(f"warning: column {name} of the reference holds no number at all: it cannot be watched", file=sys.stderr)
     print(f"  columns   {', '.join(feature.name for feature in table.features)}")
     verdict = detector.predict(table.rows[: max(meta.min_rows, min(len(table.rows), 1000))])
     if verdict.threshold is not None:
@@ -133,18 +127,32 @@ def _report(detector: Detector, table: Table, out: Path) -> None:
     print(f"  minimum   {meta.min_rows} rows a window")
 
 
-def _measure_false_alarms(make: Any, table: Table, window: int, args: argparse.Namespace) -> None:
-    """Say what the promise is worth on this reference: fitted on one half, judged on windows of the other."""
+def _empty(table: Table) -> list[str]:
+    """Columns without a finite value."""
+    import numpy as np
+
+    return [feature.name for j, feature in enumerate(table.features) if not np.isfinite(table.rows[:, j]).any()]
+
+
+def _false_alarms(make: Any, table: Table, window: int, windows: int, bar: Bar) -> str:
+    """What the promise is worth on this reference: fitted on one half, judged on windows of the other."""
     from detectors.calibrate import false_alarm_rate
 
     half = len(table.rows) // 2
     if window > half:
-        print(f"  false alarms not measured: half the reference has {half:,} rows, a window {window:,}")
-        return
-    with _progress(f"judging {args.windows} clean windows", args.quiet):
-        found = false_alarm_rate(make, table.rows, window, args.windows, splits=args.windows, features=table.features)
+        return f"  false alarms not measured: half the reference has {half:,} rows, a window {window:,}"
+    judged = 0
+
+    with bar.step(f"judging {windows:,} clean windows") as progress:
+
+        def count(more: int) -> None:
+            nonlocal judged
+            judged += more
+            progress(judged / windows)
+
+        found = false_alarm_rate(make, table.rows, window, windows, 0, windows, table.features, count)
     low, high = found.interval
-    print(
+    return (
         f"  false alarms {found.alarms} of {found.windows} clean windows of {window:,} rows, held out: "
         f"{found.rate:.2%}, between {low:.2%} and {high:.2%}"
     )

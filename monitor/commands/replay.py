@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.findings import MonitorSpec
+    from detectors.base import Array
+    from monitor.findings import EventRows, MonitorSpec
     from monitor.outcome import Outcome
     from monitor.settings import Settings
     from sinks.base import Finding
@@ -41,21 +43,52 @@ def run(args: argparse.Namespace) -> int:
 
     settings = only(configuration.load(args.config), args.monitor)
     specs = wiring.build_specs(settings)
-    outcomes = from_table(specs, args.table) if args.table else from_log(settings, specs, args.log)
-    findings = alarms = rejected = 0
+    fill: dict[str, float] = {}
+    outcomes = from_table(specs, args.table, fill) if args.table else from_log(settings, specs, args.log, fill)
+    total = Total({spec.name: 0 for spec in specs})
     for outcome in outcomes:
-        rejected += len(outcome.dead_letters)
         for letter in outcome.dead_letters:
             place = f"{letter.delivery.partition}:{letter.delivery.offset}"
             print(f"{place}  unusable: {letter.reason}: {letter.message}", file=sys.stderr)
+        total.unusable += len(outcome.dead_letters)
         for finding in outcome.findings:
-            findings += 1
-            alarms += finding.alarm
+            total.add(finding)
             if args.all or finding.alarm or args.json:
-                print_finding(finding, args.json)
+                print_finding(finding, args.json, is_table=bool(args.table))
     if not args.json:
-        print(f"{findings} evaluations, {alarms} alarms, {rejected} unusable events")
+        for name, windows in total.windows.items():
+            if not windows:
+                print(f"{name}: no window was full, the last one is filled to {fill.get(name, 0.0):.0%}")
+        print(total.in_words(is_table=bool(args.table)))
     return 0
+
+
+@dataclass(slots=True)
+class Total:
+    """What was said, in numbers; ``windows`` judged, by monitor."""
+
+    windows: dict[str, int]
+    alarms: int = 0
+    flagged: int = 0
+    unusable: int = 0
+
+    def add(self, finding: Finding) -> None:
+        if finding.scope == "window":
+            self.windows[finding.monitor] += 1
+            self.alarms += finding.alarm
+        else:
+            self.flagged += len(finding.instances)
+
+    def in_words(self, *, is_table: bool) -> str:
+        """
+        >>> Total({"drift": 2}, alarms=1).in_words(is_table=True)
+        '2 windows judged, 1 alarm, 0 rows flagged'
+        """
+        counts = [(sum(self.windows.values()), "window", " judged"), (self.alarms, "alarm", "")]
+        counts.append((self.flagged, "row", " flagged"))
+        if not is_table:
+            counts.append((self.unusable, "unusable event", ""))
+        return ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}{more}" for n, what, more in counts)
 
 
 def only(settings: Settings, names: list[str] | None) -> Settings:
@@ -72,8 +105,10 @@ def only(settings: Settings, names: list[str] | None) -> Settings:
     return settings.model_copy(update={"monitors": kept})
 
 
-def from_log(settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | None) -> Iterator[Outcome]:
-    """Judge every record of the log's topic, without a consumer group."""
+def from_log(
+    settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | None, fill: dict[str, float]
+) -> Iterator[Outcome]:
+    """Judge every record of the log's topic, without a consumer group; ``fill`` tells of windows left open."""
     from contextlib import closing
 
     from monitor import wiring
@@ -92,37 +127,45 @@ def from_log(settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | No
                 assigned.add(block.partition)
                 pipeline.assign(block.partition, None)
             yield pipeline.process(block.partition, block.deliveries)
+    fill.update(pipeline.fill())
 
 
-def from_table(specs: tuple[MonitorSpec, ...], path: Path) -> Iterator[Outcome]:
-    """Judge a table's rows, one event a row, a second apart."""
+def from_table(specs: tuple[MonitorSpec, ...], path: Path, fill: dict[str, float]) -> Iterator[Outcome]:
+    """Judge a table's rows, one event a row, a second apart; ``fill`` tells of windows left open."""
     from monitor import tables
-    from monitor.events import PayloadEvent
-    from monitor.findings import EventRows
     from monitor.judge import make_judge
     from monitor.outcome import Outcome, Tally
+
+    judges = [
+        (make_judge(spec, f"{path.name}/0", None, 0), tables.read(path, spec.features).rows, spec) for spec in specs
+    ]
+    for start in range(0, max((len(rows) for _, rows, _ in judges), default=0), BLOCK):
+        for judge, rows, spec in judges:
+            events = [table_row(path, spec, rows, i) for i in range(start, min(start + BLOCK, len(rows)))]
+            yield Outcome(list(judge.take(events)), [], Tally())
+    fill.update({spec.name: judge.window.fill() for judge, _, spec in judges})
+
+
+def table_row(path: Path, spec: MonitorSpec, rows: Array, i: int) -> EventRows:
+    """Row ``i`` of the table as if it were a request."""
+    from monitor.events import PayloadEvent
+    from monitor.findings import EventRows
     from monitor.windows import Rows
 
-    for spec in specs:
-        rows = tables.read(path, spec.features).rows
-        judge = make_judge(spec, f"{path.name}/0", None, 0)
-        for start in range(0, len(rows), BLOCK):
-            events = [
-                EventRows(
-                    Rows(rows[i : i + 1], judge.partition, i, float(i)),
-                    PayloadEvent(
-                        f"row {i}", str(path), "table", "request", float(i), spec.namespace, spec.model,
-                        "", f"row {i}", "", "", "", "", 0, b"", {},
-                    ),
-                )
-                for i in range(start, min(start + BLOCK, len(rows)))
-            ]  # fmt: skip
-            yield Outcome(list(judge.take(events)), [], Tally())
+    event = PayloadEvent(
+        f"row {i + 1}", str(path), "table", "request", float(i), spec.namespace, spec.model,
+        "", f"row {i + 1}", "", "", "", "", 0, b"", {},
+    )  # fmt: skip
+    return EventRows(Rows(rows[i : i + 1], f"{path.name}/0", i, float(i)), event)
 
 
-def print_finding(finding: Finding, as_json: bool) -> None:
+def print_finding(finding: Finding, as_json: bool, *, is_table: bool = False) -> None:
     if as_json:
         print(finding.to_json().decode())
         return
-    word = "ALARM" if finding.alarm else finding.verdict.state
-    print(f"{finding.end:%Y-%m-%d %H:%M:%S}  {finding.monitor:<24} {word:<18} {finding.text}")
+    judged = "ALARM" if finding.alarm else finding.verdict.state
+    word = finding.kind if finding.scope == "instance" else judged
+    first, last = finding.first.offset + 1, finding.last.offset + 1
+    rows = f"row {first:,}" if first == last else f"rows {first:,} to {last:,}"
+    place = f"{rows:<19}" if is_table else f"{finding.end:%Y-%m-%d %H:%M:%S}"
+    print(f"{place}  {finding.monitor:<24} {word:<18} {finding.text}")

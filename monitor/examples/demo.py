@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from monitor.examples.outcome import Summary, summarise
+from monitor.examples.own import Own, OwnTraffic
 from monitor.examples.stack import Stack
 from monitor.examples.story import Story
-from monitor.examples.traffic import Call, Sent, calls, send
+from monitor.examples.traffic import Call, Sent, calls, id_prefix, send
 from monitor.examples.watching import Seen, Watcher
 
 DRAIN_SECONDS = 30.0
-FLUSH_SECONDS = 1.5
-"""By when a worker that has judged everything has also written its findings."""
-
 LOOK_EVERY = 0.5
 GENTLE_RATE = 40.0
 """Requests a second once everything has been shown."""
@@ -46,6 +44,7 @@ async def run(
         await demo.send(calls(story, plan.clean, plan.shifted, plan.planted, plan.seed), plan.rate)
         await demo.drain()
         conclude(await asyncio.to_thread(demo.summary))
+        demo.own.end()
         if not once:
             await demo.send(calls(story, 0, 0, 0, plan.seed + 1), GENTLE_RATE)
 
@@ -55,6 +54,7 @@ class _Demo:
         self._story, self._plan, self._stack = story, plan, stack
         self._watcher, self._report = watcher, report
         self._sent = Sent()
+        self.own = OwnTraffic(stack.log, id_prefix(plan.seed))
 
     async def send(self, entries: Iterator[Call], rate: float) -> None:
         clients = asyncio.create_task(send(entries, self._stack.addresses.capture, self._sent, rate))
@@ -66,13 +66,14 @@ class _Demo:
         await clients
 
     async def drain(self) -> None:
-        """Until the worker has judged all that was answered, and written what it found."""
+        """Until the worker has judged all that was answered, and written what it found: it commits only then."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while (await self._look()).judged < 2 * self._sent.answered and time.monotonic() < deadline:
-            pass
-        judged, deadline = time.time(), time.monotonic() + FLUSH_SECONDS
-        while (await self._look()).committed < judged and time.monotonic() < deadline:
-            pass
+        while (await self._count()).judged < 2 * self._sent.answered and time.monotonic() < deadline:
+            await self._look()
+        await self._look()
+
+    async def _count(self) -> Own:
+        return await asyncio.to_thread(self.own.count)
 
     def summary(self) -> Summary:
         name, watcher = self._story.name, self._watcher
@@ -83,6 +84,7 @@ class _Demo:
             self._plan.seed,
             self._sent,
             watcher.look(),
+            self.own.count(),
             {monitor: watcher.timeline(monitor) for monitor in drift},
             watcher.findings(f"{name}-outliers", "instance"),
             texts,

@@ -21,6 +21,9 @@ RUN_LENGTH = 10_000
 FLAGGED_SHARE = 0.0005
 """Share of ordinary rows that the outlier monitor may flag."""
 
+LOG = "log.db"
+"""The embedded log's file."""
+
 HEADER = """\
 # The configuration of `offpath demo`. Begin with it for a model of your own:
 #   offpath check demo.yaml     every mistake, with its line
@@ -61,7 +64,7 @@ def configure(story: Story, folder: Path, *, model: int, capture: int, admin: in
             },
             _monitor(story, "outliers", "IForest", window),
         ],
-        "transport": {"type": "embedded", "path": "log.db"},
+        "transport": {"type": "embedded", "path": LOG},
         "sinks": [{"type": "store", "path": "findings.db"}, {"type": "prometheus"}],
         "capture": {
             "listen": f"127.0.0.1:{capture}",

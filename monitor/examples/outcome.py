@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from monitor.examples.own import Own
 from monitor.examples.traffic import Sent
 from monitor.examples.watching import Seen
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What ``--json`` prints. ``lost`` counts requests and responses that were answered but not judged."""
+    """What ``--json`` prints. ``lost`` counts its own requests and responses that were not judged."""
 
     example: str
     seed: int
@@ -48,12 +49,13 @@ def summarise(
     seed: int,
     sent: Sent,
     seen: Seen,
+    own: Own,
     timelines: Mapping[str, Sequence[Mapping[str, Any]]],
     flagged: Sequence[Mapping[str, Any]],
     texts: Mapping[str, str],
     seconds: float,
 ) -> Summary:
-    """The summary of what clients ``sent`` and what was ``seen`` at the end.
+    """The summary of what clients ``sent``, what was ``seen`` at the end, and what became of their ``own`` requests.
 
     ``timelines`` are those of the drift monitors, the one on requests first; ``flagged`` are the outlier monitor's
     findings, and ``texts`` the words of the first drift monitor's, by id.
@@ -72,7 +74,7 @@ def summarise(
         sent.answered,
         sent.failed,
         seen.captured,
-        max(0, 2 * sent.answered - seen.judged + seen.dead_letters),
+        max(0, 2 * sent.answered - own.judged + own.dead_letters),
         len(clean),
         before,
         None if first is None else first + 1,

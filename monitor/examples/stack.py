@@ -69,6 +69,11 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._processes.stop()
 
+    @property
+    def log(self) -> Path:
+        """The embedded log."""
+        return self._folder / deployment.LOG
+
     def check(self) -> None:
         """Raise :class:`ProcessDied` if a process has ended."""
         self._processes.check()

@@ -41,6 +41,11 @@ class Sent:
     shift_time: float | None = None
 
 
+def id_prefix(seed: int) -> str:
+    """How the request ids of a run begin."""
+    return f"demo-{seed}-"
+
+
 def calls(story: Story, clean: int, shifted: int, planted: int, seed: int) -> Iterator[Call]:
     """The requests of a run; ``shifted`` of 0 goes on for ever after the clean ones. Same seed, same requests."""
     rng = np.random.default_rng(seed)
@@ -57,7 +62,7 @@ def calls(story: Story, clean: int, shifted: int, planted: int, seed: int) -> It
             row = int(rng.integers(0, len(rows)))
             rows[row, story.impossible[0]] = story.impossible[1]
         path, body = _spoken(story, rows, number)
-        yield Call(f"demo-{seed}-{number}", path, body, row, is_shifted)
+        yield Call(f"{id_prefix(seed)}{number}", path, body, row, is_shifted)
         number += 1
 
 

@@ -103,7 +103,8 @@ class View:
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)
         bar = ProgressBar(total=self._total, completed=min(self._total, sent.answered))
-        head.add_row(f"requests {sent.answered}", bar if sent.answered < self._total else "")
+        of = f" of {self._total:,}" if sent.answered < self._total else ""
+        head.add_row(f"requests {sent.answered:,}{of}", bar if of else "")
         numbers = (
             f"captured {seen.captured}  judged {seen.judged}  lag {seen.lag}  "
             f"dropped {seen.dropped}  dead letters {seen.dead_letters}"

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @dataclass(slots=True)
 class Seen:
-    """The numbers of one look; ``committed`` is when the worker last did, in epoch seconds.
+    """The numbers of one look.
 
     ``monitors`` are in the order of their names, ``news`` the last alarms and flagged rows, oldest first.
     """
@@ -22,7 +22,6 @@ class Seen:
     judged: int = 0
     lag: int = 0
     dead_letters: int = 0
-    committed: float = 0.0
     monitors: list[dict[str, Any]] = field(default_factory=list)
     news: list[dict[str, Any]] = field(default_factory=list)
 
@@ -46,7 +45,6 @@ class Watcher:
             int(_total(worker, "offpath_events_total")),
             int(_total(worker, "offpath_lag_events")),
             int(_total(worker, "offpath_dead_letters_total")),
-            _total(worker, "offpath_last_commit_timestamp_seconds"),
             sorted(monitors, key=lambda monitor: str(monitor["name"])),
             sorted(news, key=lambda finding: str(finding["end"])),
         )

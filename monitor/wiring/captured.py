@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,16 @@ from monitor.wiring.monitors import selected_features
 from monitor.wiring.routes import fetcher, route
 
 
-def captured_rows(settings: Settings, model: ModelSettings, monitor: MonitorSettings, path: Path) -> tables.Table:
+def captured_rows(
+    settings: Settings,
+    model: ModelSettings,
+    monitor: MonitorSettings,
+    path: Path,
+    progress: Callable[[float], object] = lambda _: None,
+) -> tables.Table:
     """The rows that the monitor would have judged of a captured log; events that cannot be used are passed over.
+
+    ``progress`` is told the share of the log that was read.
 
     Raises
     ------
@@ -34,10 +43,14 @@ def captured_rows(settings: Settings, model: ModelSettings, monitor: MonitorSett
     )  # fmt: skip
     routes = [route(model, [monitor], {monitor.name: spec})]
     pipeline = Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
+    total = sum(stats.end - stats.start for stats in log.stats(settings.transport.topic))
+    done = 0
     for block in log.scan(settings.transport.topic):
         if block.deliveries[0].offset == log.start_offset(block.partition):
             pipeline.assign(block.partition, None)
         pipeline.process(block.partition, block.deliveries)
+        done += len(block.deliveries)
+        progress(done / max(total, done))
     log.close()
     if not collector.rows:
         raise tables.TableError(f"{path}: holds no rows for monitor {monitor.name}, or fewer than 32")

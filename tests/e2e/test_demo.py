@@ -156,7 +156,7 @@ def test_income_to_the_alarm(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["training the tumour model", "now clean traffic"])
 def test_interrupted(start: Start, tmp_path: Path, number: signal.Signals, moment: str) -> None:
     demo = start("tumour")

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,10 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
         ("fit --type KSDrift --reference offpath.yaml --out x", 1, "unknown kind of file"),
         ("fit --type KSDrift --reference bad.csv --out x --columns age", 1, "has 2 rows, at least 20 are needed"),
         ("fit --type KSDrift --reference empty.csv --out x", 1, "holds no rows"),
+        ("fit --type KSDrift --reference semicolons.csv --out x", 1, "separated by semicolons"),
+        ("fit --type KSDrift --reference tabs.csv --out x", 1, "separated by tabs"),
+        ("fit --type KSDrift --reference doubled.csv --out x", 1, "more than one column is named 'age'"),
+        ("fit --type KSDrift --reference noise.npz --out x", 1, "is no npz file of plain arrays"),
         ("fit --config offpath.yaml --monitor drft --reference train.csv", 2, 'did you mean "drift"?'),
         ("fit --config offpath.yaml --monitor drift --reference bad.csv", 1, "age"),
         ("fit --config offpath.yaml --monitor drift --log nolog.db", 1, "there is no log at"),
@@ -112,6 +117,10 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
 def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], command: str, status: int, said: str) -> None:
     (folder / "bad.csv").write_text("age,sex\n30,F\nold,M\n")
     (folder / "empty.csv").write_text("age,sex\n")
+    (folder / "semicolons.csv").write_text("age;sex\n30;F\n")
+    (folder / "tabs.csv").write_text("age\tsex\n30\tF\n")
+    (folder / "doubled.csv").write_text("age,sex,age\n30,F,30\n")
+    (folder / "noise.npz").write_bytes(b"noise" * 100)
     words = run(capsys, command, status)
     assert said in words
     assert "Traceback" not in words
@@ -185,7 +194,8 @@ def test_replay_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "ALARM" in said.out
     assert "age: mean" in said.out
     assert "age = 400" in said.out
-    assert said.out.splitlines()[-1].endswith("1 unusable events")
+    assert said.out.splitlines()[-1].endswith("rows flagged, 1 unusable event")
+    assert re.search(r"outliers +outlier +age = 400", said.out)
     assert "payloads/0:210  unusable: not_numeric: age: 'old' where a number belongs" in said.err
     only = run(capsys, "replay --monitor outliers --all")
     assert "outliers" in only
@@ -197,7 +207,42 @@ def test_replay_over_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -
     (folder / "young.csv").write_text("sex,age\n" + "F,21\nM,22\n" * 100)
     said = run(capsys, "replay --table young.csv --monitor drift")
     assert said.count("ALARM") == 4
+    assert said.splitlines()[0].startswith("rows 1 to 50         drift ")
+    assert said.splitlines()[-1] == "4 windows judged, 4 alarms, 0 rows flagged"
     assert not (folder / ".offpath").exists(), "nothing is written"
+
+
+def test_replay_over_too_short_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit_both(capsys)
+    (folder / "few.csv").write_text("sex,age\n" + "F,21\n" * 20)
+    assert run(capsys, "replay --table few.csv --monitor drift").splitlines() == [
+        "drift: no window was full, the last one is filled to 40%",
+        "0 windows judged, 0 alarms, 0 rows flagged",
+    ]
+
+
+def test_a_spreadsheets_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Excel begins it with a byte-order mark."""
+    (folder / "excel.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "train.csv").read_bytes())
+    run(capsys, "fit --type KSDrift --columns age --reference excel.csv --out x --windows 0")
+    assert [feature.name for feature in artifact.load(folder / "x").meta.features] == ["age"]
+
+
+def test_an_empty_column_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "gaps.csv").write_text("age,pay\n" + "30,NA\n31,inf\n" * 20)
+    assert cli.main(["fit", "--type", "KSDrift", "--reference", "gaps.csv", "--out", "x", "--windows", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "column pay of the reference holds no number at all" in said
+    assert "column age" not in said
+
+
+def test_progress_is_told(folder: Path) -> None:
+    told: list[float] = []
+    (folder / "long.csv").write_text("age\n" + "30\n" * 20_000)
+    tables.read(folder / "long.csv", progress=told.append)
+    assert len(told) >= 4
+    assert told == sorted(told)
+    assert 0 < told[-1] <= 1
 
 
 def test_columns_of_a_table_without_features(folder: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from detectors.base import Feature
 from monitor.commands import demo as command
 from monitor.examples.outcome import Summary, summarise
+from monitor.examples.own import Own
 from monitor.examples.story import Story
 from monitor.examples.traffic import Call, Sent, calls
 from monitor.examples.watching import Seen
@@ -78,7 +79,7 @@ def windows(*alarms: bool, start: float = 60.0) -> list[dict[str, Any]]:
 
 
 SENT = Sent(answered=50, planted={"r1": 0, "r2": 3}, shift_time=SHIFT)
-SEEN = Seen(captured=100, judged=100)
+SEEN = Seen(captured=100, judged=130)  # others sent too
 QUIET_THEN_ALARM = windows(False, False, False, False, False, True, True)
 FLAGGED = [
     {"request_id": "r1", "instances": [{"row": 0}]},
@@ -88,7 +89,7 @@ FLAGGED = [
 
 def summary(**changes: Any) -> Summary:
     given: dict[str, Any] = {
-        "sent": SENT, "seen": SEEN, "flagged": FLAGGED, "texts": {"w5": "age fell"},
+        "sent": SENT, "seen": SEEN, "own": Own(judged=100), "flagged": FLAGGED, "texts": {"w5": "age fell"},
         "timelines": {"drift": QUIET_THEN_ALARM, "predictions": windows(False)}, **changes,
     }  # fmt: skip
     return summarise("people", 1, **given, seconds=12.345)
@@ -105,8 +106,8 @@ def test_all_well() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "value"),
     [
-        ({"seen": Seen(captured=100, judged=98)}, "lost", 2),
-        ({"seen": Seen(captured=100, judged=100, dead_letters=1)}, "lost", 1),
+        ({"own": Own(judged=98)}, "lost", 2),
+        ({"own": Own(judged=100, dead_letters=1)}, "lost", 1),
         ({"sent": replace(SENT, failed=1)}, "failed", 1),
         ({"timelines": {"drift": windows(True, False, False, False, True)}}, "alarms_before_shift", 1),
         ({"timelines": {"drift": QUIET_THEN_ALARM, "predictions": windows(True)}}, "alarms_before_shift", 1),
@@ -126,7 +127,7 @@ def test_the_exit_status_is_the_verdict(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    lossy = summary(seen=Seen(captured=100, judged=98))
+    lossy = summary(own=Own(judged=98))
     for told, status in ((summary(), 0), (lossy, 1), (None, 130)):
         monkeypatch.setattr(command, "_tell", lambda *_, told=told, **__: told)
         assert command.run(parser.parse_args(["--once", "--json"])) == status
