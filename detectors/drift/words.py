@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.base import Array, Reason
 from detectors.drift.columns import ColumnReference, moments
@@ -32,16 +33,40 @@ def categorical_reason(column: ColumnReference, counts: Array) -> Reason:
 
 
 def numeric_reason(column: ColumnReference, x: Array) -> Reason:
-    """The mean if it changed clearly, else the scale, else where the distributions are furthest apart."""
+    """The mean if it changed clearly, else the scale, else where the distributions are furthest apart.
+
+    A window of one value only is told as such: a mean and a deviation of 0 would hide it.
+    """
     name, (mean_ref, std_ref), (mean, std) = column.feature.name, column.moments, moments(x)
-    error = math.hypot(std_ref / math.sqrt(column.n), std / math.sqrt(len(x)))
+    if x.min() == x.max():
+        return _constant(column, float(x[0]))
+    # A window that happens to hold nothing of a long tail seems exact: the reference says how far it may be off.
+    root = math.sqrt(len(x))
+    error = math.hypot(std_ref / math.sqrt(column.n), max(std, std_ref) / root)
     if abs(mean - mean_ref) > _CLEAR * error:
         return Reason(name, "mean", mean_ref, mean, f"{name}: mean {_numbers(mean_ref, mean)}")
-    # The standard error of a standard deviation, from the fourth moment.
-    spread = float(np.square(np.square((x - mean) / std) - 1.0).mean()) if std > 0.0 else 0.0
-    if abs(std - std_ref) > max(_CLEAR * std * 0.5 * math.sqrt(spread / len(x)), _SAME_SCALE * std_ref):
+    error = max(_scale_error(x, mean, std), _scale_error(column.values, mean_ref, std_ref, column.counts)) / root
+    if abs(std - std_ref) > max(_CLEAR * error, _SAME_SCALE * std_ref):
         return Reason(name, "scale", std_ref, std, f"{name}: standard deviation {_numbers(std_ref, std)}")
     return _widest_gap(column, x)
+
+
+def _constant(column: ColumnReference, value: float) -> Reason:
+    """A column that is the same in every row of the window."""
+    name, mean = column.feature.name, column.moments[0]
+    share = float(column.counts[column.values == value].sum()) / column.n
+    if share:
+        return Reason(name, "share", share, 1.0, f"{name}: constant at {value:.10g}, share {_shares(share, 1.0)}")
+    return Reason(name, "mean", mean, value, f"{name}: constant, mean {_numbers(mean, value)}")
+
+
+def _scale_error(x: Array, mean: float, std: float, counts: npt.NDArray[np.int64] | None = None) -> float:
+    """What one value adds to the error of a standard deviation, from the fourth moment."""
+    if not std:
+        return 0.0
+    with np.errstate(over="ignore"):  # then the error is infinite, and the change of scale is not clear
+        spread = np.average(np.square(np.square(x / std - mean / std) - 1.0), weights=counts)
+    return 0.5 * std * math.sqrt(float(spread))
 
 
 def _widest_gap(column: ColumnReference, x: Array) -> Reason:

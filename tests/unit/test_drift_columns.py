@@ -84,6 +84,27 @@ def test_a_change_of_scale_and_of_shape_are_named():
     assert shape.text.startswith("x: share up to ")
 
 
+def test_a_constant_window_is_told_as_such():
+    """Floats such as 0.1 have a mean that is not quite 0.1, and a deviation that is not quite 0."""
+    rng = np.random.default_rng(0)
+    detector = KSDrift().fit(rng.choice([0.1, 0.7], (4000, 1), p=[0.75, 0.25]), [Feature("x")])
+    (seen,) = detector.predict(np.full((300, 1), 0.1)).reasons
+    (unseen,) = detector.predict(np.full((300, 1), 1.9)).reasons
+    assert (seen.change, seen.after, seen.text) == ("share", 1.0, "x: constant at 0.1, share 75 % -> 100 %")
+    assert (unseen.change, unseen.after, unseen.text) == ("mean", 1.9, "x: constant, mean 0.2 -> 1.9")
+    constant = KSDrift().fit(np.full((4000, 1), 0.1), [Feature("x")])
+    assert constant.predict(np.full((300, 1), 0.3)).reasons[0].text == "x: constant, mean 0.10 -> 0.30"
+
+
+def test_a_window_without_the_rare_large_values_is_told_by_what_changed_among_the_others():
+    """Its own deviation is nearly nothing: only the reference's says how far that of so few rows may be off."""
+    rng = np.random.default_rng(0)
+    gains = np.where(rng.random(20_000) < 0.01, 10_000.0, rng.choice([0.0, 1.0, 2.0], 20_000))
+    detector = KSDrift().fit(gains[:, None], [Feature("gain")])
+    reason = detector.predict(rng.choice([0.0, 1.0, 2.0], (200, 1), p=[0.6, 0.3, 0.1])).reasons[0]
+    assert reason.text == "gain: share up to 0 33 % -> 67 %"
+
+
 def test_only_the_worst_columns_have_a_histogram(fitted):
     x = mixed(1000, 4)
     x[:, 2] = 1
