@@ -80,7 +80,7 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
     from monitor import tables
 
     given = dict(_parameter(text) for text in args.param)
-    columns = args.columns.split(",") if args.columns else None
+    columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
     if args.type:
         if args.out is None:
             raise ValueError("--out is needed: the directory to write")
@@ -118,20 +118,13 @@ def _parameter(text: str) -> tuple[str, Any]:
 def _report(detector: Detector, table: Table, out: Path) -> None:
     meta = detector.meta
     print(f"{meta.detector_type}: {len(table.rows):,} rows, {len(table.features)} columns -> {out}")
-    for name in _empty(table):
-        print(f"warning: column {name} of the reference holds no number at all: it cannot be watched", file=sys.stderr)
+    for name in table.empty():
+        print(f"warning: column {name} of the reference holds no value at all: it cannot be watched", file=sys.stderr)
     print(f"  columns   {', '.join(feature.name for feature in table.features)}")
     verdict = detector.predict(table.rows[: max(meta.min_rows, min(len(table.rows), 1000))])
     if verdict.threshold is not None:
         print(f"  threshold {verdict.threshold:.6g}")
     print(f"  minimum   {meta.min_rows} rows a window")
-
-
-def _empty(table: Table) -> list[str]:
-    """Columns without a finite value."""
-    import numpy as np
-
-    return [feature.name for j, feature in enumerate(table.features) if not np.isfinite(table.rows[:, j]).any()]
 
 
 def _false_alarms(make: Any, table: Table, window: int, windows: int, bar: Bar) -> str:
@@ -141,16 +134,8 @@ def _false_alarms(make: Any, table: Table, window: int, windows: int, bar: Bar) 
     half = len(table.rows) // 2
     if window > half:
         return f"  false alarms not measured: half the reference has {half:,} rows, a window {window:,}"
-    judged = 0
-
     with bar.step(f"judging {windows:,} clean windows") as progress:
-
-        def count(more: int) -> None:
-            nonlocal judged
-            judged += more
-            progress(judged / windows)
-
-        found = false_alarm_rate(make, table.rows, window, windows, 0, windows, table.features, count)
+        found = false_alarm_rate(make, table.rows, window, windows, 0, windows, table.features, progress)
     low, high = found.interval
     return (
         f"  false alarms {found.alarms} of {found.windows} clean windows of {window:,} rows, held out: "

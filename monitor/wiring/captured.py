@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def captured_rows(
     model: ModelSettings,
     monitor: MonitorSettings,
     path: Path,
-    progress: Callable[[float], object] = lambda _: None,
+    progress: tables.Progress = lambda _: None,
 ) -> tables.Table:
     """The rows that the monitor would have judged of a captured log; events that cannot be used are passed over.
 

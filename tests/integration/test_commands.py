@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import random
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 import yaml
 
 from detectors import artifact
+from detectors.base import UNSEEN, Feature
 from monitor import cli, configuration, tables, wiring
+from monitor.commands.progress import progress_bar
 from monitor.events import Record
 from sinks.store import FindingStore
 
@@ -105,6 +109,10 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
         ("fit --type KSDrift --reference empty.csv --out x", 1, "holds no rows"),
         ("fit --type KSDrift --reference semicolons.csv --out x", 1, "separated by semicolons"),
         ("fit --type KSDrift --reference tabs.csv --out x", 1, "separated by tabs"),
+        ("fit --type KSDrift --reference index.csv --out x", 1, "column 1 has no name"),
+        ("fit --type KSDrift --reference utf16.csv --out x", 1, "is not text in UTF-8"),
+        ("fit --type KSDrift --reference cut.csv.gz --out x", 1, "is no readable CSV"),
+        ("fit --type KSDrift --reference . --out x", 1, "is a directory"),
         ("fit --type KSDrift --reference doubled.csv --out x", 1, "more than one column is named 'age'"),
         ("fit --type KSDrift --reference noise.npz --out x", 1, "is no npz file of plain arrays"),
         ("fit --config offpath.yaml --monitor drft --reference train.csv", 2, 'did you mean "drift"?'),
@@ -119,7 +127,10 @@ def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], command: str
     (folder / "empty.csv").write_text("age,sex\n")
     (folder / "semicolons.csv").write_text("age;sex\n30;F\n")
     (folder / "tabs.csv").write_text("age\tsex\n30\tF\n")
-    (folder / "doubled.csv").write_text("age,sex,age\n30,F,30\n")
+    (folder / "doubled.csv").write_text("age,sex, age\n30,F,30\n")
+    (folder / "index.csv").write_text(",age\n" + "1,2\n" * 30)
+    (folder / "utf16.csv").write_text(CSV, encoding="utf-16")
+    (folder / "cut.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-60])
     (folder / "noise.npz").write_bytes(b"noise" * 100)
     words = run(capsys, command, status)
     assert said in words
@@ -232,17 +243,48 @@ def test_an_empty_column_is_told(folder: Path, capsys: pytest.CaptureFixture[str
     (folder / "gaps.csv").write_text("age,pay\n" + "30,NA\n31,inf\n" * 20)
     assert cli.main(["fit", "--type", "KSDrift", "--reference", "gaps.csv", "--out", "x", "--windows", "0"]) == 0
     said = capsys.readouterr().err
-    assert "column pay of the reference holds no number at all" in said
+    assert "column pay of the reference holds no value at all" in said
     assert "column age" not in said
 
 
-def test_progress_is_told(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_progress_is_told(folder: Path, kind: str) -> None:
     told: list[float] = []
-    (folder / "long.csv").write_text("age\n" + "30\n" * 20_000)
-    tables.read(folder / "long.csv", progress=told.append)
+    path = folder / f"long.{kind}"
+    if kind == "csv":
+        path.write_text("age\n" + "30\n" * 20_000)
+    else:
+        parquet = pytest.importorskip("pyarrow.parquet", reason='Parquet needs pip install "offpath[parquet]"')
+        table = pytest.importorskip("pyarrow").table({"age": list(range(5000))})
+        parquet.write_table(table, path, row_group_size=1000)
+    tables.read(path, progress=told.append)
     assert len(told) >= 4
     assert told == sorted(told)
     assert 0 < told[-1] <= 1
+
+
+def test_progress_through_a_log_is_told(folder: Path) -> None:
+    write_log(folder)
+    told: list[float] = []
+    settings = configuration.load_unfitted(folder / "offpath.yaml")
+    wiring.captured_rows(settings, settings.models[0], settings.monitors[0], folder / ".offpath/log.db", told.append)
+    assert told == [256 / 300, 1.0]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_shows_what_has_been_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with progress_bar(quiet=False) as bar:
+        bar.step("reading").__enter__()(0.25)  # a step that ends is done, and shown as such
+    assert "reading" in terminal.getvalue()
+    assert "25%" in terminal.getvalue()
+    with progress_bar(quiet=True) as bar, bar.step("reading") as progress:
+        progress(0.75)
+    assert "75%" not in terminal.getvalue()
 
 
 def test_columns_of_a_table_without_features(folder: Path) -> None:
@@ -252,3 +294,23 @@ def test_columns_of_a_table_without_features(folder: Path) -> None:
         ("sex", "categorical", ("F", "M")),
     ]
     assert table.rows.shape == (600, 2)
+
+
+@pytest.mark.parametrize("cells", [["2", "4", "7"], ["2.0", "4.0", "7.0"], [2, 4, 7], [2.0, 4.0, 7.0]])
+def test_numbers_that_are_labels_mean_the_same_as_in_traffic(folder: Path, cells: list[Any]) -> None:
+    doors = Feature("doors", "categorical", ("2", "4"))
+    if isinstance(cells[0], str):
+        (folder / "doors.csv").write_text("doors\n" + "\n".join([*cells, "many"]))
+    else:
+        np.savez(folder / "doors.csv.npz", doors=np.array(cells))
+    name = "doors.csv" if isinstance(cells[0], str) else "doors.csv.npz"
+    assert tables.read(folder / name, [doors]).rows[:3, 0].tolist() == [0.0, 1.0, UNSEEN]
+
+
+def test_dates_are_labels(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason='Parquet needs pip install "offpath[parquet]"')
+    table = pytest.importorskip("pyarrow").table({"day": [date(2026, 1, 2), None, date(2026, 1, 1)]})
+    parquet.write_table(table, folder / "days.parquet")
+    found = tables.read(folder / "days.parquet")
+    assert found.features[0].categories == ("2026-01-01", "2026-01-02")
+    np.testing.assert_array_equal(found.rows[:, 0], [1.0, np.nan, 0.0])

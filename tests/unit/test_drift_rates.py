@@ -124,6 +124,12 @@ def test_false_alarm_rate_counts_what_gave_no_answer_apart():
     assert found.interval == (0.0, 1.0)
 
 
+def test_false_alarm_rate_tells_how_far_it_is():
+    told: list[float] = []
+    false_alarm_rate(KSDrift, np.arange(100.0)[:, None], window=30, n_windows=5, splits=3, progress=told.append)
+    assert told == [2 / 5, 4 / 5, 1.0]
+
+
 def test_false_alarm_rate_takes_features():
     rows = np.random.default_rng(0).integers(0, 3, size=(600, 1))
     features = [Feature("c", "categorical", ("a", "b", "c"))]
