@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,11 @@ from detectors.base import (
     Verdict,
     as_rows,
 )
-from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import level_of
 from detectors.drift.encoding import encode
-from detectors.drift.proportions import share_p
+from detectors.drift.kernel import KernelTest, Permuted, enough_permutations
+from detectors.drift.proportions import any_share_p
 from detectors.drift.tabular import TabularDrift
-
-if TYPE_CHECKING:
-    import torch
 
 
 class MMDDrift:
@@ -89,23 +86,9 @@ class MMDDrift:
         device: str = "cpu",
     ) -> None:
         self.level = level_of(p_val, ert)
-        needed = math.ceil(1.0 / self.level - 1e-9) - 1
-        n_permutations = max(199, 2 * needed + 1) if n_permutations is None else n_permutations
-        if not isinstance(n_permutations, int) or n_permutations < needed:
-            raise DetectorError(
-                f"n_permutations must be a whole number of at least {needed} to reach the level {self.level:g}, "
-                f"got {n_permutations!r}"
-            )
-        if bandwidth is not None and not 0.0 < bandwidth < math.inf:
-            raise DetectorError(f"bandwidth must be a positive number, got {bandwidth!r}")
+        n_permutations = enough_permutations(n_permutations, self.level)
         self._columnwise = TabularDrift(p_val=self.level, min_rows=min_rows, worst=worst)
-        for name, value in (("max_ref", max_ref), ("max_rows", max_rows)):
-            if not isinstance(value, int) or value < min_rows:
-                raise DetectorError(f"{name} must be a whole number of at least min_rows ({min_rows}), got {value!r}")
-        if not isinstance(seed, int) or seed < 0:
-            raise DetectorError(f"seed must be a whole number of at least 0, got {seed!r}")
-        if not isinstance(device, str):
-            raise DetectorError(f"device must be cpu, cuda or auto, got {device!r}")
+        _check(bandwidth, max_ref, max_rows, min_rows, seed, device)
         self._params = {
             "p_val": None if ert else self.level,
             "ert": ert,
@@ -120,7 +103,7 @@ class MMDDrift:
         }
         self._n_permutations, self._max_ref, self._max_rows = n_permutations, max_ref, max_rows
         self._min_rows, self._seed, self._device, self._bandwidth = min_rows, seed, device, bandwidth
-        self._kernel: _Kernel | None = None
+        self._kernel: KernelTest | None = None
 
     @property
     def meta(self) -> Meta:
@@ -144,7 +127,7 @@ class MMDDrift:
                 "needed (min_rows): fill or drop the columns with most missing values"
             )
         reference = encode(columnwise.columns, complete)
-        self._kernel = _Kernel(reference, self._bandwidth, self._device)
+        self._kernel = KernelTest(reference, self._bandwidth, self._device)
         self._columnwise = columnwise
         return self
 
@@ -163,44 +146,35 @@ class MMDDrift:
         complete = rows[finite.all(axis=1)]
         missing_p = self._missing_p(len(rows) - finite.sum(axis=0), len(rows)) if len(rows) >= self._min_rows else None
         if len(complete) < self._min_rows:
-            alert = missing_p is not None and 2.0 * missing_p <= self.level
-            return Verdict(
-                "alert" if alert else "insufficient_data",
-                len(rows),
-                p_val=min(1.0, 2.0 * missing_p) if alert and missing_p is not None else None,
-                features=by_column.features,
-                reasons=by_column.reasons if alert else (),
-            )
+            return self._by_missing(by_column, missing_p)
         window = encode(columns, _thin(complete, self._max_rows, self._seed))
-        statistic, permuted = kernel.permutation_test(window, self._n_permutations, self._seed)
-        p = (1.0 + float(np.count_nonzero(permuted >= statistic))) / (self._n_permutations + 1.0)
-        own = p if missing_p is None else min(1.0, 2.0 * min(p, missing_p))
-        alert = own <= self.level
-        level = self.level if missing_p is None else 0.5 * self.level
-        reasons = by_column.reasons or (_joint_reason(statistic, permuted),)
+        test = kernel.permute(window, self._n_permutations, self._seed)
+        p = test.p_val if missing_p is None else min(1.0, 2.0 * min(test.p_val, missing_p))
+        alert = p <= self.level
+        reasons = by_column.reasons or (_joint_reason(test),)
         return Verdict(
             "alert" if alert else "ok",
             len(rows),
-            statistic=statistic,
-            threshold=_critical(permuted, level),
-            p_val=own,
-            effect_size=math.sqrt(min(max(statistic, 0.0) / 2.0, 1.0)),
+            statistic=test.statistic,
+            threshold=test.critical(self.level if missing_p is None else 0.5 * self.level),
+            p_val=p,
+            effect_size=math.sqrt(min(max(test.statistic, 0.0) / 2.0, 1.0)),
             features=by_column.features,
             reasons=reasons if alert else (),
         )
 
-    def _missing_p(self, gone: npt.NDArray[Any], n: int) -> float | None:
-        """The corrected p-value of a change of any column's missing share; ``None`` if nothing is missing anywhere."""
-        columns: Sequence[ColumnReference] = self._columnwise.columns
-        n_ref = self._columnwise.meta.n_ref
-        found = [
-            share_p(column.missing, n_ref, int(absent), n)
-            for column, absent in zip(columns, gone, strict=True)
-            if column.missing or absent
-        ]
-        return min(1.0, len(found) * min(found)) if found else None
+    def _by_missing(self, by_column: Verdict, missing_p: float | None) -> Verdict:
+        """On a window with too few complete rows: missing values alone can make it an alert."""
+        p = None if missing_p is None else min(1.0, 2.0 * missing_p)
+        if p is None or p > self.level:
+            return Verdict("insufficient_data", by_column.n, features=by_column.features)
+        return Verdict("alert", by_column.n, p_val=p, features=by_column.features, reasons=by_column.reasons)
 
-    def _need_fit(self) -> _Kernel:
+    def _missing_p(self, gone: npt.NDArray[Any], n: int) -> float | None:
+        columns = self._columnwise.columns
+        return any_share_p([column.missing for column in columns], self._columnwise.meta.n_ref, gone.tolist(), n)
+
+    def _need_fit(self) -> KernelTest:
         if self._kernel is None:
             raise NotFittedError("MMDDrift has no reference yet: call fit(x_ref) first")
         return self._kernel
@@ -222,8 +196,20 @@ class MMDDrift:
             raise DetectorError(f"the artefact cannot be used ({error!r}): fit the detector again") from None
         inner = Parts(detector._columnwise.meta.params, state, parts.arrays, parts.features)
         detector._columnwise = TabularDrift.from_parts(inner)
-        detector._kernel = _Kernel(np.asarray(reference, dtype=np.float64), bandwidth, detector._device)
+        detector._kernel = KernelTest(np.asarray(reference, dtype=np.float64), bandwidth, detector._device)
         return detector
+
+
+def _check(bandwidth: float | None, max_ref: int, max_rows: int, min_rows: int, seed: int, device: str) -> None:
+    if bandwidth is not None and not 0.0 < bandwidth < math.inf:
+        raise DetectorError(f"bandwidth must be a positive number, got {bandwidth!r}")
+    for name, value in (("max_ref", max_ref), ("max_rows", max_rows)):
+        if not isinstance(value, int) or value < min_rows:
+            raise DetectorError(f"{name} must be a whole number of at least min_rows ({min_rows}), got {value!r}")
+    if not isinstance(seed, int) or seed < 0:
+        raise DetectorError(f"seed must be a whole number of at least 0, got {seed!r}")
+    if not isinstance(device, str):
+        raise DetectorError(f"device must be cpu, cuda or auto, got {device!r}")
 
 
 def _thin(rows: Array, most: int, seed: int) -> Array:
@@ -234,104 +220,8 @@ def _thin(rows: Array, most: int, seed: int) -> Array:
     return rows[np.sort(chosen)]
 
 
-def _critical(permuted: Array, level: float) -> float:
-    """The statistic above which ``(k + 1) / (P + 1) <= level``; infinite if no statistic reaches the level."""
-    rank = math.floor(level * (len(permuted) + 1) + 1e-9)
-    return float(np.sort(permuted)[-rank]) if rank else math.inf
-
-
-def _joint_reason(statistic: float, permuted: Array) -> Reason:
-    before = float(np.median(permuted))
+def _joint_reason(test: Permuted) -> Reason:
+    before = float(np.median(test.permuted))
     return Reason(
-        "", "distribution", before, statistic, "the columns' joint distribution changed, no single column did"
+        "", "distribution", before, test.statistic, "the columns' joint distribution changed, no single column did"
     )
-
-
-class _Kernel:
-    """The Gaussian kernel on the reference, and the permutation test against it."""
-
-    def __init__(self, reference: Array, bandwidth: float | None, device: str) -> None:
-        self.reference = reference
-        self._torch = _import_torch()
-        self._device = _find_device(self._torch, device)
-        self._x = self._torch.from_numpy(reference).to(self._device)
-        squared = self._distances(self._x, self._x)
-        self.bandwidth = bandwidth or _median_distance(squared.cpu().numpy())
-        self._k_ref = self._torch.exp(-squared / (2.0 * self.bandwidth**2))
-        self._k_ref.fill_diagonal_(0.0)
-        self._drawn: tuple[tuple[int, int, int], torch.Tensor] | None = None
-
-    def _distances(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Squared distances, by one matrix product."""
-        squared = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2.0 * (a @ b.T)
-        return squared.clamp_(min=0.0)
-
-    def permutation_test(self, window: Array, n_permutations: int, seed: int) -> tuple[float, Array]:
-        """The statistic of ``window`` of shape ``(m, e)``, and ``(n_permutations,)`` under permuted labels."""
-        torch, m = self._torch, len(window)
-        with torch.inference_mode():
-            y = torch.from_numpy(window).to(self._device)
-            n = len(self._x)
-            K = self._x.new_empty((n + m, n + m))
-            K[:n, :n] = self._k_ref
-            K[:n, n:] = torch.exp(-self._distances(self._x, y) / (2.0 * self.bandwidth**2))
-            K[n:, :n] = K[:n, n:].T
-            K[n:, n:] = torch.exp(-self._distances(y, y) / (2.0 * self.bandwidth**2))
-            K.fill_diagonal_(0.0)
-            W = self._memberships(n, m, n_permutations, seed)
-            within = (W * (K @ W)).sum(0)
-            touching = W.T @ K.sum(1)
-            across = touching - within
-            rest = K.sum() - 2.0 * across - within
-            values = rest / (n * (n - 1.0)) + within / (m * (m - 1.0)) - 2.0 * across / (n * float(m))
-            found: Array = values.cpu().numpy()
-        return float(found[0]), found[1:]
-
-    def _memberships(self, n: int, m: int, n_permutations: int, seed: int) -> torch.Tensor:
-        """``(n + m, 1 + n_permutations)``: which rows are the window's, as they came, then permuted.
-
-        Kept for the next window of the same size; drawn by numpy, so that every device sees the same.
-        """
-        key = (m, n_permutations, seed)
-        drawn = self._drawn
-        if drawn is None or drawn[0] != key:
-            labels = np.zeros((1 + n_permutations, n + m))
-            labels[:, n:] = 1.0
-            np.random.default_rng([seed, 2]).permuted(labels[1:], axis=1, out=labels[1:])
-            drawn = (key, self._torch.from_numpy(np.ascontiguousarray(labels.T)).to(self._device))
-            self._drawn = drawn
-        return drawn[1]
-
-
-def _median_distance(squared: Array) -> float:
-    """Between different rows; if most are equal, the mean distance of those that differ."""
-    above = squared[np.triu_indices(len(squared), 1)]
-    median = float(np.median(above))
-    if median <= 1e-12:
-        differing = above[above > 1e-12]
-        median = float(differing.mean()) if differing.size else 1.0
-    return math.sqrt(median)
-
-
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise DetectorError('MMDDrift needs torch: pip install "offpath[torch]"') from None
-    # The first exp of a process, where two threads share it, is now and then right to 9 digits in one thread's half
-    # (MKL chooses its accuracy on first use, unguarded). One element is one thread's work, and makes the choice.
-    torch.exp(torch.zeros(1, dtype=torch.float64))
-    return torch
-
-
-def _find_device(torch: Any, name: str) -> Any:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DetectorError(
-            f"device must be cpu, auto, or one that torch can use here, got {name!r}: {error}"
-        ) from None
-    return device

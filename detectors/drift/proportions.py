@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import chdtrc, gammaln
@@ -51,3 +52,9 @@ def share_p(hits_ref: int, n_ref: int, hits: int, n: int) -> float:
     gap = hits_ref / n_ref - hits / n
     pooled = hits_all / total
     return float(chdtrc(1.0, gap * gap / (pooled * (1.0 - pooled) * (1.0 / n_ref + 1.0 / n))))
+
+
+def any_share_p(missing_ref: Sequence[int], n_ref: int, missing: Sequence[int], n: int) -> float | None:
+    """The p-value of a change of any column's missing share (Bonferroni); ``None`` if nothing is missing anywhere."""
+    found = [share_p(a, n_ref, b, n) for a, b in zip(missing_ref, missing, strict=True) if a or b]
+    return min(1.0, len(found) * min(found)) if found else None
