@@ -87,18 +87,34 @@ def load(path: Path) -> Detector:
     path = Path(path)
     manifest = describe(path)
     cls = _class_of(manifest, path)
-    content = _read(path / ARRAYS, MAX_ARRAYS)
+    content = _arrays_of(manifest, path)
     try:
-        if hashlib.sha256(content).hexdigest() != manifest["files"][ARRAYS]["sha256"]:
-            raise ArtifactError(f"{path / ARRAYS} is not the file that was written ({_CHANGED})")
         arrays = _decode_arrays(content, path / ARRAYS)
-        features = tuple(Feature(f["name"], f["kind"], tuple(f["categories"])) for f in manifest["features"])
-        made: Detector = cls.from_parts(Parts(manifest["params"], manifest["state"], arrays, features))
+        parts = Parts(manifest["params"], manifest["state"], arrays, features_of(manifest))
+        made: Detector = cls.from_parts(parts)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ArtifactError(
             f"{path} holds no complete {manifest['detector_type']} ({error!r}): fit it again"
         ) from error
     return made
+
+
+def verify(path: Path) -> Mapping[str, Any]:
+    """:func:`describe`, and the digest of the arrays; they are not decoded, and no detector is imported.
+
+    Raises
+    ------
+    ArtifactError : as :func:`describe`, or the arrays are missing, too large, or changed since they were written.
+    """
+    path = Path(path)
+    manifest = describe(path)
+    _arrays_of(manifest, path)
+    return manifest
+
+
+def features_of(manifest: Mapping[str, Any]) -> tuple[Feature, ...]:
+    """The columns that the described detector was fitted on."""
+    return tuple(Feature(f["name"], f["kind"], tuple(f["categories"])) for f in manifest["features"])
 
 
 def describe(path: Path) -> Mapping[str, Any]:
@@ -132,6 +148,18 @@ def describe(path: Path) -> Mapping[str, Any]:
 
 
 _CHANGED = "changed by hand or damaged in transit: copy it again, or fit the detector again"
+
+
+def _arrays_of(manifest: Mapping[str, Any], path: Path) -> bytes:
+    """The bytes of the arrays, which are the described ones."""
+    content = _read(path / ARRAYS, MAX_ARRAYS)
+    try:
+        intact = hashlib.sha256(content).hexdigest() == manifest["files"][ARRAYS]["sha256"]
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{path / MANIFEST} does not describe the arrays ({error!r}): fit it again") from None
+    if not intact:
+        raise ArtifactError(f"{path / ARRAYS} is not the file that was written ({_CHANGED})")
+    return content
 
 
 def _encode(detector_type: str, parts: Parts) -> dict[str, bytes]:

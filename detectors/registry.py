@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from detectors.base import Detector, DetectorError, DetectorKind
+from detectors.parameters import wrong_types
 
 DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -67,7 +68,7 @@ def create(detector_type: str, **params: Any) -> Detector:
     3
     """
     cls = load_class(detector_type)
-    problems = _check_names(detector_type, cls, params)
+    problems = _check_names(detector_type, cls, params) or _check_types(detector_type, cls, params)
     if problems:
         raise DetectorError("; ".join(problems))
     try:
@@ -82,16 +83,16 @@ def create(detector_type: str, **params: Any) -> Detector:
 def check_params(detector_type: str, params: Mapping[str, Any]) -> list[str]:
     """What is wrong with the parameters of a detector type, one sentence each; empty if nothing is.
 
-    Names are checked against the constructor; if they are right, the constructor judges the values.
+    Names and types are checked against the constructor; if they are right, the constructor judges the values.
 
-    >>> check_params("KNN", {"kk": 3})
-    ["KNN has no parameter 'kk'; did you mean 'k'?"]
+    >>> check_params("KNN", {"kk": 3}), check_params("KNN", {"k": "three"})
+    (["KNN has no parameter 'kk'; did you mean 'k'?"], ["KNN: k must be a whole number, got 'three'"])
     """
     try:
         cls = load_class(detector_type)
     except DetectorError as error:
         return [str(error)]
-    problems = _check_names(detector_type, cls, params)
+    problems = _check_names(detector_type, cls, params) or _check_types(detector_type, cls, params)
     if problems:
         return problems
     try:
@@ -116,6 +117,10 @@ def _check_names(detector_type: str, cls: type[Any], params: Mapping[str, Any]) 
         if parameter.default is inspect.Parameter.empty and name not in params
     )
     return problems
+
+
+def _check_types(detector_type: str, cls: type[Any], params: Mapping[str, Any]) -> list[str]:
+    return [f"{detector_type}: {problem}" for problem in wrong_types(cls, params)]
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

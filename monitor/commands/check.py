@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from monitor.settings import MonitorSettings, Settings
+    from monitor.settings import Settings
 
 HELP = "report every mistake in a configuration file"
 EXAMPLE = """example:
   offpath check offpath.yaml
-prints, and ends with status 1:
+prints, and ends with status 2:
   offpath.yaml:14:5: monitors[0].windw: unknown key; did you mean "window"?
 Environment variables such as OFFPATH_WORKER__LISTEN=0.0.0.0:9090 override single values, and are checked too."""
 
@@ -27,38 +28,28 @@ def run(args: argparse.Namespace) -> int:
 
     from monitor import configuration
 
-    try:
-        settings = configuration.load(args.file)
-        mistakes: tuple[configuration.Mistake, ...] = ()
-    except configuration.ConfigurationError as error:
-        mistakes = error.mistakes
+    settings, mistakes, warnings = configuration.examine(args.file)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if args.json:
         print(json.dumps([mistake._asdict() for mistake in mistakes], default=str))
-    elif mistakes:
+    elif settings is None:
         print("\n".join(map(str, mistakes)))
         print(_counted(len(mistakes), "mistake"))
     else:
         _summary(args.file, settings)
-    return 1 if mistakes else 0
+    return 2 if mistakes else 0
 
 
 def _summary(file: Path, settings: Settings) -> None:
     models, monitors = _counted(len(settings.models), "model"), _counted(len(settings.monitors), "monitor")
-    print(f"{file}: OK: {models}, {monitors}")
+    idle = "" if settings.monitors else ": there is nothing that `offpath worker` would judge"
+    print(f"{file}: OK: {models}, {monitors}{idle}")
     for monitor in settings.monitors:
         sinks = monitor.sinks if monitor.sinks is not None else [sink.name for sink in settings.sinks]
         what = f"{monitor.detector.type} on the {monitor.side} of {monitor.model}"
-        print(f"  {monitor.name}: {what}, {_window(monitor)}, to {', '.join(sinks) or 'no sink'}")
-
-
-def _window(monitor: MonitorSettings) -> str:
-    window = monitor.window
-    if window.time is not None:
-        return f"windows of {window.time}"
-    if window.sliding is not None:
-        return f"the last {window.sliding} rows, every {window.step or max(1, window.sliding // 10)}"
-    return f"windows of {window.count} rows"
+        print(f"  {monitor.name}: {what}, {monitor.window}, to {', '.join(sinks) or 'no sink'}")
 
 
 def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

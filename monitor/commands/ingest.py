@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from monitor import configuration, wiring
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = configuration.load(args.config)
+    settings = configuration.load_unfitted(args.config)
     tls = wiring.endpoint_tls(settings)
     transport = wiring.open_transport(settings)
     try:

@@ -6,46 +6,80 @@ called by its ``name``, or by its index: ``OFFPATH_MONITORS__INCOME_DRIFT__WINDO
 read as YAML, so that whole sections can be given: ``OFFPATH_SINKS='[{type: prometheus}]'``. Relative paths are
 relative to the configuration file, as they are in it.
 
-Left alone are the variables of :data:`NOT_SETTINGS`, and those without two underscores that name no section:
-container platforms make ``OFFPATH_PORT`` and the like of a service's name.
+Left alone are the variables of :data:`NOT_SETTINGS`, those that the configuration names, and what container platforms
+make of a service's name: ``OFFPATH_PORT`` and the like. Any other without two underscores that names no section is
+warned of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from monitor.configuration.document import Document, Path, Place, spelled
 from monitor.configuration.mistakes import Mistake, nearest
+from monitor.configuration.nodes import Loader
 from monitor.configuration.schema import known_keys, known_types
 from monitor.settings import Settings
 
 PREFIX = "OFFPATH_"
 
 NOT_SETTINGS = frozenset(
-    {"OFFPATH_DATA", "OFFPATH_DEBUG", "OFFPATH_INGEST_TOKEN", "OFFPATH_KAFKA_PASSWORD", "OFFPATH_REDACT_KEY"}
+    {
+        "OFFPATH_DATA",
+        "OFFPATH_DATA_OFFLINE",
+        "OFFPATH_DEBUG",
+        "OFFPATH_INGEST_TOKEN",
+        "OFFPATH_KAFKA_PASSWORD",
+        "OFFPATH_REDACT_KEY",
+    }
 )
 """Variables that mean something else, and so does everything that begins with ``OFFPATH_TEST_``."""
+
+_OF_PLATFORMS = re.compile(r"OFFPATH_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+"""What Kubernetes and Docker make of services named ``offpath`` and ``offpath-worker``."""
 
 
 def override(document: Document, environ: Mapping[str, str]) -> None:
     """Put the environment's values into the document."""
+    others = NOT_SETTINGS | set(_named(document.values))
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS or variable.startswith("OFFPATH_TEST_"):
+        if not variable.startswith(PREFIX) or variable in others or variable.startswith("OFFPATH_TEST_"):
             continue
         steps = variable[len(PREFIX) :].lower().split("__")
         if len(steps) == 1 and steps[0] not in Settings.model_fields:
-            meant = _single_underscore(steps[0])
-            if meant:
-                wrong = "is no setting: two underscores go one level down"
-                document.mistakes.append(Mistake(variable, 0, 0, "", None, wrong, meant))
+            _unknown(document, variable, steps[0])
             continue
         try:
             _set(document, variable, steps, environ[variable])
         except LookupError as error:
             document.mistakes.append(error.args[0])
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[str]:
+    """The variables that the configuration itself names."""
+    capture, transport = values.get("capture"), values.get("transport")
+    security = transport.get("security") if isinstance(transport, dict) else None
+    for section, key in ((capture, "redact_key_env"), (security, "password_env")):
+        name = section.get(key) if isinstance(section, dict) else None
+        if isinstance(name, str):
+            yield name
+
+
+def _unknown(document: Document, variable: str, step: str) -> None:
+    """A variable that is no setting: a mistake if it is plain what was meant, else a warning."""
+    meant = _single_underscore(step)
+    if meant:
+        wrong = "is no setting: two underscores go one level down"
+        document.mistakes.append(Mistake(variable, 0, 0, "", None, wrong, meant))
+    elif not _OF_PLATFORMS.fullmatch(variable):
+        known = [*(name.removeprefix(PREFIX) for name in sorted(NOT_SETTINGS)), *map(str.upper, Settings.model_fields)]
+        near = nearest(step, known)
+        wrong = "is no variable of offpath, and changes nothing"
+        document.warnings.append(Mistake(variable, 0, 0, "", None, wrong, near and PREFIX + near))
 
 
 def _single_underscore(step: str) -> str:
@@ -91,7 +125,7 @@ def _read(text: str, types: set[str]) -> Any:
     if "string" in types:
         return None if not text and "null" in types else text
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 - it is a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError):
         return text
 

@@ -2,64 +2,85 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from monitor.configuration.completing import complete, resolve_paths
 from monitor.configuration.crosscheck import cross_check
-from monitor.configuration.document import Document, place_of, read, spelled
+from monitor.configuration.document import Document, place_of, spelled
 from monitor.configuration.environment import override
 from monitor.configuration.mistakes import ConfigurationError, Mistake
+from monitor.configuration.reading import read
 from monitor.configuration.validation import mistakes_of
 from monitor.settings import Settings
+
+
+class Report(NamedTuple):
+    """What was found: the settings if there is no mistake, every mistake, and what may be one."""
+
+    settings: Settings | None
+    mistakes: tuple[Mistake, ...]
+    warnings: tuple[Mistake, ...] = ()
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of a file, overridden by the environment; relative paths are relative to the file.
 
-    ``environ`` defaults to the process's own; see :mod:`monitor.configuration.environment` for the variables.
+    ``environ`` defaults to the process's own; see :mod:`monitor.configuration.environment` for the variables. Warnings
+    are logged.
 
     Raises
     ------
     ConfigurationError : with every mistake that was found.
     """
-    return _settings(*_read(path, environ))
+    return _settings(examine(path, environ))
 
 
 def load_unfitted(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """:func:`load`, but artefacts need not be there yet, nor fit: for the command that writes them."""
-    settings, mistakes = _read(path, environ)
-    return _settings(settings, [m for m in mistakes if not m.path.endswith((".artifact", ".reference"))])
+    """:func:`load`, but artefacts and references need not be there, nor fit: for commands that do not judge."""
+    return _settings(examine(path, environ, fitted=False))
 
 
 def check(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Mistake, ...]:
     """Every mistake of a file and the environment; empty if there is none."""
+    return examine(path, environ).mistakes
+
+
+def examine(path: Path, environ: Mapping[str, str] | None = None, fitted: bool = True) -> Report:
+    """Everything that there is to say of a file and the environment. Without ``fitted`` detectors' data is not read."""
     try:
-        return tuple(_read(path, environ)[1])
+        document = read(path)
     except ConfigurationError as error:
-        return error.mistakes
-
-
-def _settings(settings: Settings | None, mistakes: list[Mistake]) -> Settings:
-    if settings is None or mistakes:
-        raise ConfigurationError(mistakes)
-    return settings
-
-
-def _read(path: Path, environ: Mapping[str, str] | None) -> tuple[Settings | None, list[Mistake]]:
-    document = read(path)
-    _complete(document.values)
+        return Report(None, error.mistakes)
+    empty = not document.values
+    complete(document.values)
     override(document, os.environ if environ is None else environ)
-    _resolve(document.values, path.resolve().parent)
+    if empty and document.places.keys() == {()}:
+        wrong = "is empty; expected keys such as models: and monitors:"
+        document.mistakes.append(Mistake(str(path), 1, 1, "", None, wrong))
+    base = path.resolve().parent
+    resolve_paths(document.values, base)
     settings, found = _validate(document)
     mistakes = [*document.mistakes, *found.values()]
-    for place, value, expected, word in cross_check(document.values):
+    for place, value, expected, word in cross_check(document.values, base, fitted):
         if place not in found:
             mistakes.append(Mistake(*place_of(document.places, place), spelled(place), value, expected, word))
-    return settings, sorted(mistakes, key=lambda mistake: (mistake.line == 0, mistake.line, mistake.column))
+    once = {(mistake.origin, mistake.path, mistake.expected): mistake for mistake in mistakes}.values()
+    told = sorted(once, key=lambda mistake: (mistake.line == 0, mistake.line, mistake.column))
+    return Report(None if told else settings, tuple(told), tuple(document.warnings))
+
+
+def _settings(report: Report) -> Settings:
+    for warning in report.warnings:
+        logging.getLogger("offpath.configuration").warning("%s", warning)
+    if report.settings is None:
+        raise ConfigurationError(report.mistakes)
+    return report.settings
 
 
 def _validate(document: Document) -> tuple[Settings | None, dict[tuple[str | int, ...], Mistake]]:
@@ -67,48 +88,3 @@ def _validate(document: Document) -> tuple[Settings | None, dict[tuple[str | int
         return Settings.model_validate(document.values), {}
     except ValidationError as error:
         return None, dict(mistakes_of(error, document))
-
-
-def _complete(values: dict[str, Any]) -> None:
-    """Put in the defaults that the environment may change or that hold paths. A section without content is none."""
-    for section in [key for key, value in values.items() if value is None and key in Settings.model_fields]:
-        del values[section]
-    defaults = Settings()
-    for section, key in _PATHS:
-        given = values.setdefault(section, {})
-        if isinstance(given, dict) and (section, given.get("type")) != ("transport", "kafka"):
-            given.setdefault(key, getattr(getattr(defaults, section), key))
-    sinks = values.setdefault("sinks", [sink.model_dump() for sink in defaults.sinks])
-    for sink in sinks if isinstance(sinks, list) else ():
-        if isinstance(sink, dict) and sink.get("type") == "store":
-            sink.setdefault("path", ".offpath/findings.db")
-
-
-_PATHS = (("transport", "path"), ("capture", "spool"))
-
-
-def _resolve(values: dict[str, Any], base: Path) -> None:
-    """Make relative paths relative to the file, in place."""
-
-    def resolve(section: Any, key: str) -> None:
-        text = section.get(key) if isinstance(section, dict) else None
-        if isinstance(text, str) and text not in ("", "-"):
-            section[key] = str(base / text)
-
-    for section, key in (*_PATHS, ("payloads", "directory"), ("capture", "redact_key_file"), ("ingest", "token_file")):
-        resolve(values.get(section), key)
-    ingest = values.get("ingest")
-    for key in ("cert", "key", "client_ca"):
-        resolve(ingest.get("tls") if isinstance(ingest, dict) else None, key)
-    transport = values.get("transport")
-    for key in ("ca", "cert", "key", "password_file"):
-        resolve(transport.get("security") if isinstance(transport, dict) else None, key)
-    for sink in _items(values.get("sinks")):
-        resolve(sink, "path")
-    for monitor in _items(values.get("monitors")):
-        for key in ("artifact", "reference"):
-            resolve(monitor.get("detector"), key)
-
-
-def _items(section: Any) -> list[dict[str, Any]]:
-    return [item for item in section if isinstance(item, dict)] if isinstance(section, list) else []

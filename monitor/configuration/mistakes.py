@@ -29,7 +29,8 @@ class Mistake(NamedTuple):
         place = f"{self.origin}:{self.line}:{self.column}" if self.line else self.origin
         hint = f'; did you mean "{self.nearest}"?' if self.nearest else ""
         shown = "" if self.value is None else f" (got {_shown(self.value)})"
-        return f"{place}: {self.path or 'the file'}: {self.expected}{shown}{hint}"
+        at = f"{self.path}: " if self.path else "" if self.origin.startswith("OFFPATH_") else "the file: "
+        return f"{place}: {at}{self.expected}{shown}{hint}"
 
 
 class Found(NamedTuple):
@@ -66,5 +67,5 @@ def unknown_name(origin: str, name: str, known: Sequence[str]) -> Mistake:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from detectors.registry import DETECTOR_TYPES
 from monitor.settings import Settings
 
 
@@ -13,6 +14,9 @@ from monitor.settings import Settings
 def json_schema() -> Mapping[str, Any]:
     """JSON Schema, draft 2020-12, of the configuration file."""
     schema = Settings.model_json_schema()
+    detector = schema["$defs"]["DetectorSettings"]["properties"]["type"]
+    del detector["minLength"]
+    detector["enum"] = list(DETECTOR_TYPES)  # which settings do not know
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "offpath configuration"}
     return {**head, **{key: value for key, value in schema.items() if key != "title"}}
 
@@ -69,7 +73,7 @@ def _plain(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The schema without references and unions."""
     if "$ref" in schema:
         yield from _plain(json_schema()["$defs"][schema["$ref"].rsplit("/", 1)[1]])
-    elif "anyOf" in schema or "oneOf" in schema:
+    elif ("anyOf" in schema or "oneOf" in schema) and "properties" not in schema:
         for member in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
             yield from _plain(member)
     else:

@@ -27,6 +27,8 @@ _WORDS = {
     "tuple_type": "expected a list, one item after another behind '- '",
     "list_type": "expected a list, one item after another behind '- '",
     "dict_type": "expected keys and values",
+    "string_too_short": "is empty",
+    "too_short": "is empty",
     "string_pattern_mismatch": "expected a name: letters, digits, '.', '_' and '-', at most 100 of them, "
     "the first and the last a letter or a digit",
 }
@@ -67,7 +69,11 @@ def _told(item: ErrorDetails, path: Path, value: Any, values: Any) -> tuple[Path
     if kind in ("literal_error", "union_tag_invalid"):
         choices = known_values(path, values)
         return path, value, f"expected one of {', '.join(choices)}", nearest(value, choices)
-    return path, value, _expected(item, path, value, values), ""
+    expected = _expected(item, path, value, values)
+    key, colon, rest = expected.partition(": ")
+    if kind == "value_error" and colon and isinstance(value, dict) and key in known_keys(path, values):
+        return (*path, key), value.get(key), rest, ""  # a section that says which of its keys is wrong
+    return path, value, expected, ""
 
 
 def _expected(item: ErrorDetails, path: Path, value: Any, values: Any) -> str:
@@ -78,7 +84,10 @@ def _expected(item: ErrorDetails, path: Path, value: Any, values: Any) -> str:
         text = "expected text" if isinstance(value, (dict, list, type(None))) else "expected text: put it in quotes"
     else:
         text = _WORDS.get(kind, item["msg"].removeprefix("Value error, ")).format(
-            **{name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in item.get("ctx", {}).items()}
+            **{
+                name: f"{limit:,g}" if isinstance(limit, float) else f"{limit:,}" if isinstance(limit, int) else limit
+                for name, limit in item.get("ctx", {}).items()
+            }
         )
     return f"{text}; nothing is given" if value is None else text
 

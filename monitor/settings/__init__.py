@@ -4,10 +4,10 @@ from monitor.settings.capture import CaptureSettings
 from monitor.settings.choosing import RedactRuleSettings, SampleRuleSettings
 from monitor.settings.models import FeatureSettings, MatchSettings, ModelSettings
 from monitor.settings.monitors import AlarmSettings, DetectorSettings, MonitorSettings, WindowSettings
+from monitor.settings.quantities import parse_duration, parse_size
 from monitor.settings.services import IngestSettings, PayloadSettings, TlsSettings, WorkerSettings
 from monitor.settings.sinks import CloudEventsSink, JsonLinesSink, PrometheusSink, SinkSettings, StoreSink
 from monitor.settings.transports import AnyTransport, KafkaTransportSettings, SecuritySettings, TransportSettings
-from monitor.settings.values import parse_duration, parse_size
 from monitor.settings.whole import Settings
 
 __all__ = [

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from monitor.settings.choosing import RedactRuleSettings, SampleRuleSettings
+from monitor.settings.quantities import Duration, Size
 from monitor.settings.section import Section
-from monitor.settings.values import Duration, HeaderName, Name, PathPattern, Size
+from monitor.settings.values import (
+    Address,
+    AddressOrPath,
+    Flag,
+    HeaderName,
+    Name,
+    Number,
+    PathPattern,
+    Text,
+    Url,
+    Whole,
+)
 
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
 
@@ -16,22 +28,41 @@ _CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "set-cookie", 
 class CaptureSettings(Section):
     """The sidecar. [capture.md](capture.md) explains what it captures."""
 
-    listen: str = Field(default="127.0.0.1:9081", description="host:port that clients call, or unix:path.")
-    upstream: str = Field(default="127.0.0.1:8080", description="host:port of the model server, or unix:path.")
-    admin: str = Field(default="127.0.0.1:9082", description="host:port of /metrics, /healthz and /readyz.")
-    workers: int = Field(
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["combined"], "properties": {"combined": {"const": True}}},
+            "then": {
+                "properties": {
+                    "mode": {"const": "all"},
+                    "sample_rules": {"items": {"properties": {"side": {"type": "null"}}}},
+                }
+            },
+        }
+    )
+
+    listen: AddressOrPath = Field(default="127.0.0.1:9081", description="host:port that clients call, or unix:path.")
+    upstream: AddressOrPath = Field(
+        default="127.0.0.1:8080", description="host:port of the model server, or unix:path."
+    )
+    admin: Address = Field(default="127.0.0.1:9082", description="host:port of /metrics, /healthz and /readyz.")
+    workers: Whole = Field(
         default=1, ge=1, le=64, description="Relay processes that share the port, each with a shipper and spool."
     )
     mode: Literal["all", "request", "response", "none"] = Field(
         default="all", description="Which side is copied; none relays only."
     )
-    combined: bool = Field(default=False, description="One event for a request and its response together.")
+    combined: Flag = Field(default=False, description="One event for a request and its response together.")
     include: tuple[PathPattern, ...] = Field(
         default=("inference",),
+        json_schema_extra={"minItems": 1},
         description="Paths that are captured, `*` and `?` are wildcards; `inference`: the protocols' own.",
     )
-    exclude: tuple[PathPattern, ...] = Field(default=(), description="Paths that are not, whatever `include` says.")
-    sample: float = Field(default=1.0, ge=0.0, le=1.0, description="Share of the requests that is captured.")
+    exclude: tuple[PathPattern, ...] = Field(
+        default=(),
+        description="Paths that are not, whatever `include` says.",
+        json_schema_extra={"items": {"type": "string", "pattern": "^[/*]"}},
+    )
+    sample: Number = Field(default=1.0, ge=0.0, le=1.0, description="Share of the requests that is captured.")
     sample_rules: tuple[SampleRuleSettings, ...] = Field(
         default=(), description="Rates of single models or sides; the first rule that fits goes before `sample`."
     )
@@ -40,24 +71,24 @@ class CaptureSettings(Section):
     model: str = Field(default="", description="Model name for paths that hold none.")
     endpoint: str = Field(default="", description="The events' endpoint attribute.")
     types: Literal["kserve", "seldon"] = Field(default="kserve", description="Whose CloudEvents types to send.")
-    url: str | None = Field(default=None, description="Post events here instead of to the transport.")
+    url: Url | None = Field(default=None, description="Post events here instead of to the transport.")
     max_body: Size = Field(default="1MiB", description="Larger bodies are cut, and marked as truncated.")
     queue: Size = Field(
         default="32MiB", description="Copies waiting for the shipper; beyond it they are dropped and counted."
     )
-    spool: str = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
+    spool: Text = Field(default=".offpath/spool.db", description="Where events wait while their receiver is away.")
     spool_limit: Size = Field(default="256MiB", description="Beyond it the oldest go, and are counted.")
     headers: tuple[HeaderName, ...] = Field(default=(), description="Headers that events carry, as `metadata`.")
     redact: tuple[RedactRuleSettings, ...] = Field(default=(), description="What must not leave the sidecar.")
     redact_key_env: str = Field(default="OFFPATH_REDACT_KEY", description="Environment variable with the hash's key.")
     redact_key_file: str | None = Field(default=None, description="File with the hash's key, instead of a variable.")
-    inflate: bool = Field(default=False, description="Send compressed bodies inflated, up to `max_body`.")
+    inflate: Flag = Field(default=False, description="Send compressed bodies inflated, up to `max_body`.")
     inflate_limit: Size = Field(default="16MiB", description="What redaction inflates a body to at most.")
     spool_age: Duration = Field(default="1d", description="Events that waited for so long go, and are counted.")
     buffer: Size = Field(default="8MiB", description="Events in memory; beyond it they go to the spool.")
     timeout: Duration = Field(default="10s", description="Of connecting to `url`, and of each wait for an answer.")
-    connections: int = Field(default=4, ge=1, le=256, description="To `url`; events of one key share one.")
-    pipeline: int = Field(
+    connections: Whole = Field(default=4, ge=1, le=256, description="To `url`; events of one key share one.")
+    pipeline: Whole = Field(
         default=32, ge=1, le=1024, description="Requests under way on a connection; 1: each waits for the last answer."
     )
     token: SecretStr = Field(
@@ -69,15 +100,17 @@ class CaptureSettings(Section):
     @model_validator(mode="after")
     def _whole_exchanges(self) -> CaptureSettings:
         if self.combined and self.mode != "all":
-            raise ValueError(f"combined needs mode: all, not mode: {self.mode}")
+            raise ValueError(f"combined: needs mode: all, not mode: {self.mode}")
         if self.combined and any(rule.side is not None for rule in self.sample_rules):
-            raise ValueError("a combined event has no side: leave side out of sample_rules")
+            raise ValueError("sample_rules: a combined event has no side: leave side out")
         if not self.include:
-            raise ValueError("include is empty: nothing would be captured")
+            raise ValueError("include: is empty: nothing would be captured")
         if "inference" in self.exclude:
-            raise ValueError("to leave out the inference paths, leave the word inference out of include")
+            raise ValueError("exclude: to leave out the inference paths, leave the word inference out of include")
         hidden = {rule.header.lower() for rule in self.redact if rule.header is not None}
         for name in self.headers:
             if name in _CREDENTIALS and name not in hidden:
-                raise ValueError(f"{name} holds credentials: events carry it only with a rule for it under redact")
+                raise ValueError(
+                    f"headers: {name} holds credentials: events carry it only with a rule for it under redact"
+                )
         return self

@@ -2,40 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from monitor.settings.section import Section
-from monitor.settings.values import Duration, Name, parse_duration
+from monitor.settings.quantities import Duration, in_words, parse_duration
+from monitor.settings.section import Section, exactly_one, given
+from monitor.settings.values import Name, Number, Text, Whole
+
+_KINDS = ("count", "time", "sliding")
+_ONLY_WITH = {"lateness": "time", "max_rows": "time", "step": "sliding"}
 
 
 class WindowSettings(Section):
     """How rows become windows: exactly one of ``count``, ``time`` or ``sliding``."""
 
-    count: int | None = Field(default=None, ge=1, description="Tumbling windows of so many rows.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            **exactly_one(*_KINDS),
+            "dependentRequired": {key: [kind] for key, kind in _ONLY_WITH.items()},
+        }
+    )
+
+    count: Whole | None = Field(default=None, ge=1, description="Tumbling windows of so many rows.")
     time: Duration | None = Field(default=None, description="Tumbling windows of so much event time.")
     lateness: Duration = Field(default="0s", description="With time: how late an event may come and still count.")
-    max_rows: int = Field(default=100_000, ge=1, description="With time: a window keeps at most so many rows.")
-    sliding: int | None = Field(default=None, ge=1, description="The last so many rows, judged every `step` rows.")
-    step: int | None = Field(default=None, ge=1, description="With sliding; default: a tenth of it.")
+    max_rows: Whole = Field(default=100_000, ge=1, description="With time: a window keeps at most so many rows.")
+    sliding: Whole | None = Field(default=None, ge=1, description="The last so many rows, judged every `step` rows.")
+    step: Whole | None = Field(default=None, ge=1, description="With sliding; default: a tenth of it.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> WindowSettings:
-        given = [name for name in ("count", "time", "sliding") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of count, time or sliding (given: {', '.join(given) or 'none'})")
+        kinds = given(self, _KINDS)
+        if len(kinds) != 1:
+            raise ValueError(f"give exactly one of count, time or sliding (given: {', '.join(kinds) or 'none'})")
+        for key, kind in _ONLY_WITH.items():
+            if key in self.model_fields_set and kinds != [kind]:
+                raise ValueError(f"{key}: has no meaning without {kind}: leave it out")
         if self.time is not None and parse_duration(self.time) <= 0:
-            raise ValueError("time must be longer than 0")
+            raise ValueError("time: expected a duration longer than 0")
+        if self.sliding is not None and self.every > self.sliding:
+            raise ValueError(f"step: expected at most the window's {self.sliding:,} rows; others would not be judged")
         return self
+
+    @property
+    def every(self) -> int:
+        """With ``sliding``: so many rows lie between the ends of two windows."""
+        return self.step or max(1, (self.sliding or 1) // 10)
+
+    @property
+    def most_rows(self) -> int:
+        """The rows of the largest window that there can be."""
+        return self.count or self.sliding or self.max_rows
+
+    def __str__(self) -> str:
+        """As people say it.
+
+        >>> str(WindowSettings(count=1000)), str(WindowSettings(sliding=1000)), str(WindowSettings(time=300))
+        ('windows of 1,000 rows', 'the last 1,000 rows, every 100', 'windows of 300s')
+        """
+        if self.time is not None:
+            return f"windows of {in_words(self.time)}"
+        if self.sliding is not None:
+            return f"the last {self.sliding:,} rows, every {self.every:,}"
+        return f"windows of {self.count:,} rows"
 
 
 class DetectorSettings(Section):
     """A fitted detector: an artefact of ``offpath fit``, or a reference to fit on at start."""
 
-    type: str = Field(description="A detector_type, for example TabularDrift or IForest.")
-    artifact: str | None = Field(default=None, description="Directory written by `offpath fit`.")
-    reference: str | None = Field(default=None, description="CSV, Parquet or npz file to fit on at start.")
+    model_config = ConfigDict(json_schema_extra=exactly_one("artifact", "reference"))
+
+    type: Text = Field(description="A detector_type, for example TabularDrift or IForest.")
+    artifact: Text | None = Field(default=None, description="Directory written by `offpath fit`.")
+    reference: Text | None = Field(default=None, description="CSV, Parquet or npz file to fit on at start.")
     params: dict[str, Any] = Field(default_factory=dict, description="The detector's own parameters.")
 
     @model_validator(mode="after")
@@ -48,8 +88,8 @@ class DetectorSettings(Section):
 class AlarmSettings(Section):
     """When alerts of a windowed monitor become an alarm."""
 
-    consecutive: int = Field(default=1, ge=1, description="So many alerting windows in a row.")
-    min_effect_size: float = Field(default=0.0, ge=0.0, description="Smaller effects are no alarm, however certain.")
+    consecutive: Whole = Field(default=1, ge=1, description="So many alerting windows in a row.")
+    min_effect_size: Number = Field(default=0.0, ge=0.0, description="Smaller effects are no alarm, however certain.")
 
 
 class MonitorSettings(Section):
@@ -60,8 +100,10 @@ class MonitorSettings(Section):
     side: Literal["request", "response", "joined"] = Field(
         default="request", description="joined: request and response side by side, paired by request id."
     )
-    tensor: str | None = Field(default=None, description="Which tensor of several; default: all, side by side.")
-    columns: tuple[str, ...] | None = Field(default=None, description="Which columns; default: all.")
+    tensor: Text | None = Field(default=None, description="Which tensor of several; default: all, side by side.")
+    columns: Annotated[tuple[str, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True})] | None = Field(
+        default=None, description="Which columns; default: all."
+    )
     window: WindowSettings = Field(
         default=WindowSettings(count=1000), description="How rows become windows; default: count: 1000."
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from monitor.settings.quantities import Duration, Size, parse_duration, parse_size
 from monitor.settings.section import Section
-from monitor.settings.values import Duration, Name, Size, parse_duration, parse_size
+from monitor.settings.values import Address, Name, Whole
 
 
 class WorkerSettings(Section):
     """The loop that judges."""
 
     group: Name = Field(default="offpath", description="Consumer group: whose place in the log is remembered.")
-    listen: str = Field(default="127.0.0.1:9090", description="host:port of the status page, /api and /metrics.")
+    listen: Address = Field(default="127.0.0.1:9090", description="host:port of the status page, /api and /metrics.")
     commit_every: Duration = Field(default="1s", description="Time between flushes of the sinks and commits.")
-    lookback: int = Field(default=10_000, ge=0, description="Events within which duplicates and pairs are found.")
-    torch_threads: int = Field(default=1, ge=1, description="More are slower on a busy core.")
+    lookback: Whole = Field(default=10_000, ge=0, description="Events within which duplicates and pairs are found.")
+    torch_threads: Whole = Field(default=1, ge=1, description="More are slower on a busy core.")
 
 
 class TlsSettings(Section):
@@ -38,15 +39,15 @@ class TlsSettings(Section):
 class IngestSettings(Section):
     """The CloudEvents HTTP endpoint. [ingest.md](ingest.md) explains what it takes and answers."""
 
-    listen: str = Field(default="127.0.0.1:9091", description="host:port that loggers and triggers call.")
-    admin: str | None = Field(
+    listen: Address = Field(default="127.0.0.1:9091", description="host:port that loggers and triggers call.")
+    admin: Address | None = Field(
         default=None,
         description="host:port of /healthz, /readyz and /metrics without TLS; default: only `listen` has them.",
     )
     max_body: Size = Field(default="1MiB", description="Larger events are refused with 413.")
     waiting: Size = Field(default="64MiB", description="Of requests under way; what does not fit is answered 429.")
     timeout: Duration = Field(default="30s", description="Within which a request's body must have come.")
-    remember: int = Field(
+    remember: Whole = Field(
         default=100_000, ge=0, description="Events within which the same one again is known, and not stored."
     )
     tls: TlsSettings = Field(default=TlsSettings(), description="TLS of `listen`.")

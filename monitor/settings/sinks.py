@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from monitor.settings.section import Section
-from monitor.settings.values import Duration, Name
+from monitor.settings.quantities import Duration
+from monitor.settings.section import Section, exactly_one
+from monitor.settings.values import Flag, Name, Text, Url, Whole
 
 
 class StoreSink(Section):
@@ -15,8 +16,8 @@ class StoreSink(Section):
 
     type: Literal["store"]
     name: Name = Field(default="store", description="What monitors call it.")
-    path: str = Field(default=".offpath/findings.db", description="The file.")
-    keep: int = Field(default=100_000, ge=1, description="Findings kept; the oldest go first.")
+    path: Text = Field(default=".offpath/findings.db", description="The file.")
+    keep: Whole = Field(default=100_000, ge=1, description="Findings kept; the oldest go first.")
 
 
 class PrometheusSink(Section):
@@ -31,19 +32,21 @@ class JsonLinesSink(Section):
 
     type: Literal["jsonlines"]
     name: Name = Field(default="jsonlines", description="What monitors call it.")
-    path: str = Field(description="File to append to, or '-' for standard output.")
+    path: Text = Field(description="File to append to, or '-' for standard output.")
 
 
 class CloudEventsSink(Section):
     """Findings as CloudEvents: to an HTTP receiver (``url``) or to a topic of the transport (``topic``)."""
 
+    model_config = ConfigDict(json_schema_extra=exactly_one("url", "topic"))
+
     type: Literal["cloudevents"]
     name: Name = Field(default="cloudevents", description="What monitors call it.")
-    url: str | None = Field(default=None, description="Receiver, http:// or https://.")
+    url: Url | None = Field(default=None, description="Receiver, http:// or https://.")
     topic: Name | None = Field(default=None, description="Topic of the transport, other than its own.")
     source: str = Field(default="offpath", description="The events' source attribute.")
     timeout: Duration = Field(default="10s", description="Of one call to the receiver.")
-    only_alarms: bool = Field(default=False, description="Leave out findings that are no alarm.")
+    only_alarms: Flag = Field(default=False, description="Leave out findings that are no alarm.")
 
     @model_validator(mode="after")
     def _one_destination(self) -> CloudEventsSink:

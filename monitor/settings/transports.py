@@ -7,18 +7,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from monitor.settings.quantities import Duration, Size, parse_duration
 from monitor.settings.section import Section
-from monitor.settings.values import Duration, Name, Size, parse_duration
+from monitor.settings.values import Flag, Name, Text, Whole
+
+_BROKER = r"(\[[0-9A-Fa-f:.%]+\]|[^\s:,/]+):[0-9]{1,5}"
 
 
 class TransportSettings(Section):
     """Where copied payloads travel. ``embedded``: a log in one SQLite file, for one machine."""
 
     type: Literal["embedded"] = Field(default="embedded", description="A log in one SQLite file.")
-    path: str = Field(default=".offpath/log.db", description="The log's file.")
+    path: Text = Field(default=".offpath/log.db", description="The log's file.")
     topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
     dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
-    partitions: int = Field(default=1, ge=1, le=64, description="Of a new topic; the events of a model share one.")
+    partitions: Whole = Field(default=1, ge=1, le=64, description="Of a new topic; the events of a model share one.")
     retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
 
 
@@ -31,7 +34,7 @@ class SecuritySettings(Section):
     ca: str | None = Field(default=None, description="PEM file of the CA; default: the system's CAs.")
     cert: str | None = Field(default=None, description="PEM file of the client's certificate, for mutual TLS.")
     key: str | None = Field(default=None, description="PEM file of its key; default: it is in `cert`.")
-    check_hostname: bool = Field(default=True, description="The certificate must be of the broker's name.")
+    check_hostname: Flag = Field(default=True, description="The certificate must be of the broker's name.")
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         default="SCRAM-SHA-512", description="Of SASL."
     )
@@ -43,14 +46,14 @@ class SecuritySettings(Section):
     def _fits(self) -> SecuritySettings:
         tls, sasl = self.protocol.endswith("SSL"), self.protocol.startswith("SASL_")
         if sasl and not self.username:
-            raise ValueError(f"protocol {self.protocol} needs a username")
+            raise ValueError(f"protocol: {self.protocol} needs a username")
         if not sasl and self.username:
-            raise ValueError(f"protocol {self.protocol} shows no username: say SASL_SSL or SASL_PLAINTEXT")
+            raise ValueError(f"username: protocol {self.protocol} shows none: say SASL_SSL or SASL_PLAINTEXT")
         for name in ("ca", "cert", "key"):
             if not tls and getattr(self, name) is not None:
-                raise ValueError(f"protocol {self.protocol} uses no {name}: say SSL or SASL_SSL")
+                raise ValueError(f"{name}: protocol {self.protocol} uses none: say SSL or SASL_SSL")
         if self.key is not None and self.cert is None:
-            raise ValueError("a key is of no use without cert")
+            raise ValueError("key: is of no use without cert")
         return self
 
 
@@ -58,7 +61,10 @@ class KafkaTransportSettings(Section):
     """Where copied payloads travel. ``kafka``: topics on Kafka's brokers, for any number of machines."""
 
     type: Literal["kafka"] = Field(description="Topics on Kafka's brokers.")
-    bootstrap: str = Field(description="host:port of one or more brokers, separated by commas.")
+    bootstrap: Text = Field(
+        description="host:port of one or more brokers, separated by commas.",
+        json_schema_extra={"pattern": rf"^\s*{_BROKER}\s*(,\s*{_BROKER}\s*)*$"},
+    )
     client: Literal["auto", "kafka-python", "confluent-kafka"] = Field(
         default="auto", description="auto: confluent-kafka where it is installed, as it needs less CPU."
     )
@@ -66,9 +72,9 @@ class KafkaTransportSettings(Section):
     topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
     dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
     state: Name = Field(default="offpath-state", description="Topic of checkpoints too large for a commit.")
-    create_topics: bool = Field(default=True, description="Make topics that are not there, as below.")
-    partitions: int = Field(default=6, ge=1, le=10_000, description="Of a new `topic`; the others get one.")
-    replication: int | None = Field(default=None, ge=1, description="Of new topics; default: the brokers'.")
+    create_topics: Flag = Field(default=True, description="Make topics that are not there, as below.")
+    partitions: Whole = Field(default=6, ge=1, le=10_000, description="Of a new `topic`; the others get one.")
+    replication: Whole | None = Field(default=None, ge=1, description="Of new topics; default: the brokers'.")
     retention: Duration = Field(default="7d", description="Of new topics.")
     max_record: Size = Field(default="1000000", description="Larger records are refused; of new topics, the limit.")
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
@@ -83,12 +89,12 @@ class KafkaTransportSettings(Section):
     @model_validator(mode="after")
     def _fits(self) -> KafkaTransportSettings:
         for address in self.bootstrap.split(","):
-            if not re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/]+):\d{1,5}", address.strip()):
+            if not re.fullmatch(_BROKER, address.strip()):
                 raise ValueError("bootstrap: expected host:port, for example kafka:9092, or several with commas")
         if self.state in (self.topic, self.dead_letters):
-            raise ValueError("state must be another topic than topic and dead_letters")
+            raise ValueError("state: must be another topic than topic and dead_letters")
         if not parse_duration(self.timeout) >= 1:
-            raise ValueError("timeout must be 1s at least")
+            raise ValueError("timeout: expected 1s at least")
         return self
 
 

@@ -1,11 +1,19 @@
-"""Kinds of single values: names, durations, sizes, patterns of paths, names of headers."""
+"""Kinds of single values: numbers, names, addresses, patterns of paths, names of headers.
+
+Numbers and flags are taken as they are: ``yes`` is no number, and ``"10"`` is text. What a kind's JSON Schema says is
+what its validator says, so that editors find what ``offpath check`` finds.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AllowInfNan, Field, Strict
+
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Flag = Annotated[bool, Strict()]
 
 Name = Annotated[
     str,
@@ -14,52 +22,6 @@ Name = Annotated[
         description="Letters, digits, '.', '_', '-'.",
     ),
 ]
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {
-    "": 1,
-    "B": 1,
-    "KB": 1000,
-    "MB": 1000**2,
-    "GB": 1000**3,
-    "KiB": 1024,
-    "MiB": 1024**2,
-    "GiB": 1024**3,
-}
-
-
-def parse_duration(text: str | float) -> float:
-    """``"5m"`` and the like to seconds; a bare number is seconds.
-
-    >>> parse_duration("1.5h"), parse_duration(2)
-    (5400.0, 2.0)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", str(text).strip())
-    if not found:
-        raise ValueError("a duration is a number with ms, s, m, h or d, for example 30s or 5m")
-    return float(found[1]) * _UNITS[found[2] or "s"]
-
-
-def parse_size(text: str | int) -> int:
-    """``"256KiB"`` and the like to bytes; a bare number is bytes.
-
-    >>> parse_size("256KiB"), parse_size(10)
-    (262144, 10)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?", str(text).strip())
-    if not found:
-        raise ValueError("a size is a number with B, KB, MB, GB, KiB, MiB or GiB, for example 256KiB")
-    return int(float(found[1]) * _SIZES[found[2] or ""])
-
-
-def _duration(text: str | float) -> str | float:
-    parse_duration(text)
-    return text
-
-
-def _size(text: str | int) -> str | int:
-    parse_size(text)
-    return text
 
 
 def _path_pattern(text: str) -> str:
@@ -71,15 +33,47 @@ def _path_pattern(text: str) -> str:
     return text
 
 
-PathPattern = Annotated[str, AfterValidator(_path_pattern)]
-Duration = Annotated[str | float, AfterValidator(_duration), Field(examples=["30s", "5m", "1h"])]
-Size = Annotated[str | int, AfterValidator(_size), Field(examples=["256KiB", "10MiB"])]
-
-
 def _header_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
+    if not re.fullmatch(_HEADER, text):
         raise ValueError("expected the name of an HTTP header")
     return text.lower()
 
 
-HeaderName = Annotated[str, AfterValidator(_header_name)]
+Text = Annotated[str, Field(min_length=1)]
+
+_PORT = r":[0-9]{1,5}"
+_ADDRESS = rf"(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]/]*){_PORT}"
+_HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_URL = r"https?://[^/\s]+\S*"
+
+
+def is_address(text: str) -> bool:
+    """``host:port``, ``[IPv6]:port``, or ``:port`` for every interface."""
+    return re.fullmatch(_ADDRESS, text) is not None and int(text.rpartition(":")[2]) < 65536
+
+
+def _address(text: str) -> str:
+    if not is_address(text):
+        raise ValueError("expected host:port, for example 127.0.0.1:9090")
+    return text
+
+
+def _address_or_path(text: str) -> str:
+    if not (is_address(text) or re.fullmatch(r"unix:.+", text)):
+        raise ValueError("expected host:port, for example 127.0.0.1:9081, or unix:path")
+    return text
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(_URL, text):
+        raise ValueError("expected an address that begins with http:// or https://")
+    return text
+
+
+PathPattern = Annotated[str, AfterValidator(_path_pattern), Field(json_schema_extra={"pattern": r"^(inference$|[/*])"})]
+HeaderName = Annotated[str, AfterValidator(_header_name), Field(json_schema_extra={"pattern": f"^{_HEADER}$"})]
+Address = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"pattern": f"^{_ADDRESS}$"})]
+AddressOrPath = Annotated[
+    str, AfterValidator(_address_or_path), Field(json_schema_extra={"pattern": f"^(unix:.+|{_ADDRESS})$"})
+]
+Url = Annotated[str, AfterValidator(_url), Field(json_schema_extra={"pattern": f"^{_URL}$"})]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectors import artifact, registry
+from detectors.agreement import Difference, differences
 from detectors.base import Detector, DetectorError, Feature
 from monitor import tables
 from monitor.columns import Columns
@@ -47,7 +48,7 @@ def make_window(window: WindowSettings) -> Callable[[Mapping[str, Any] | None], 
         seconds, lateness = parse_duration(window.time), parse_duration(window.lateness)
         return lambda state: TimeWindow(seconds, lateness, window.max_rows, state)
     if window.sliding is not None:
-        size, step = window.sliding, window.step or max(1, window.sliding // 10)
+        size, step = window.sliding, window.every
         return lambda state: CountWindow(size, step, state)
     assert window.count is not None
     return partial(_tumbling, window.count)
@@ -62,7 +63,8 @@ def load_detector(monitor: MonitorSettings, features: Sequence[Feature]) -> Dete
 
     Raises
     ------
-    DetectorError : the artefact is of another type, or fitted on other columns than the monitor selects.
+    DetectorError : the artefact is of another type, or fitted on other columns, kinds or categories than
+        the monitor selects.
     """
     wanted = monitor.detector
     if wanted.artifact is not None:
@@ -75,13 +77,17 @@ def load_detector(monitor: MonitorSettings, features: Sequence[Feature]) -> Dete
     meta = detector.meta
     if meta.detector_type != wanted.type:
         raise DetectorError(f"monitor {monitor.name}: the artefact holds a {meta.detector_type}, not a {wanted.type}")
-    names, fitted = [f.name for f in features], [f.name for f in meta.features]
-    if names and names != fitted:
-        raise DetectorError(
-            f"monitor {monitor.name}: its columns are {', '.join(names)}, "
-            f"but the detector was fitted on {', '.join(fitted)}; fit it again with this configuration"
-        )
+    told = [] if not features else [_told(features, found) for found in differences(meta.features, features)]
+    if told:
+        raise DetectorError(f"monitor {monitor.name}: {'; '.join(told)}; fit it again with this configuration")
     return detector
+
+
+def _told(features: Sequence[Feature], found: Difference) -> str:
+    if found.column is None:
+        return f"its columns are {found.given}, but the detector was fitted on {found.fitted}"
+    key = "type" if found.what == "kind" else found.what
+    return f"{features[found.column].name}.{key}: the artefact was fitted with {found.fitted}, not {found.given}"
 
 
 def build_specs(settings: Settings) -> tuple[MonitorSpec, ...]:
@@ -114,13 +120,5 @@ def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
 
 
 def in_words(window: WindowSettings) -> str:
-    """A window as people say it.
-
-    >>> in_words(WindowSettings(count=1000))
-    'windows of 1,000 rows'
-    """
-    if window.time is not None:
-        return f"windows of {window.time}"
-    if window.sliding is not None:
-        return f"the last {window.sliding:,} rows, every {window.step or max(1, window.sliding // 10):,}"
-    return f"windows of {window.count:,} rows"
+    """A window as people say it."""
+    return str(window)

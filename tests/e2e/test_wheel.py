@@ -142,11 +142,11 @@ def test_with_its_dependencies_it_checks_a_file(complete: Path, tmp_path: Path) 
     assert run(complete / "offpath", "check", cwd=tmp_path).stdout.startswith("offpath.yaml: OK: 1 model, 1 monitor\n")
     (tmp_path / "offpath.yaml").write_text(CONFIG.replace("window", "windw"))
     wrong = run(complete / "offpath", "check", cwd=tmp_path)
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert 'did you mean "window"?' in wrong.stdout
     (tmp_path / "offpath.yaml").write_text(CONFIG.replace("KSDrift", "MMDDrift"))
     needs = run(complete / "offpath", "check", cwd=tmp_path)
-    assert (needs.returncode, 'needs torch: pip install "offpath[torch]"' in needs.stdout) == (1, True)
+    assert (needs.returncode, 'needs torch: pip install "offpath[torch]"' in needs.stdout) == (2, True)
 
 
 @pytest.mark.parametrize("example", ["income", "tumour"])

@@ -338,7 +338,7 @@ def test_curl_without_options(capture: Callable[..., Capture]) -> None:
         (["--include", "score"], "--include score: expected a pattern of the whole path that begins with / or *"),
         (["--exclude", "inference"], "leave the word inference out of include"),
         (["--sample", "2"], "--sample 2.0: Input should be less than or equal to 1"),
-        (["--combined", "--mode", "request"], "combined needs mode: all, not mode: request"),
+        (["--combined", "--mode", "request"], "combined: needs mode: all, not mode: request"),
     ],
 )
 def test_mistakes_in_flags_are_told_in_a_line(flags: list[str], said: str, tmp_path: Path) -> None:

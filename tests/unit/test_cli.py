@@ -49,11 +49,14 @@ def test_check_says_ok_or_every_mistake(tmp_path: Path, capsys: pytest.CaptureFi
     file = tmp_path / "x.yaml"
     file.write_text("models: [{name: m}]\n")
     assert cli.main(["check", str(file)]) == 0
-    assert capsys.readouterr().out == f"{file}: OK: 1 model, 0 monitors\n"
+    assert (
+        capsys.readouterr().out
+        == f"{file}: OK: 1 model, 0 monitors: there is nothing that `offpath worker` would judge\n"
+    )
     file.write_text("modells: [{name: m}]\n")
-    assert cli.main(["check", str(file)]) == 1
+    assert cli.main(["check", str(file)]) == 2
     assert f'{file}:1:1: modells: unknown key; did you mean "models"?\n1 mistake' in capsys.readouterr().out
-    assert cli.main(["check", "--json", str(file)]) == 1
+    assert cli.main(["check", "--json", str(file)]) == 2
     assert json.loads(capsys.readouterr().out)[0]["nearest"] == "models"
 
 

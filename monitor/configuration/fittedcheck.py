@@ -1,0 +1,128 @@
+"""Does the artefact or the reference of a monitor fit its columns, its parameters and its window?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from detectors import artifact, registry
+from detectors.agreement import differences
+from detectors.base import UNSEEN, Array, DetectorError, Feature, Meta, to_json
+from monitor import tables
+from monitor.configuration.columncheck import Column
+from monitor.configuration.detectorcheck import parameters
+from monitor.configuration.document import Path
+from monitor.configuration.mistakes import Found
+from monitor.configuration.paths import near_path
+
+
+def check_fitted(monitor: Mapping[str, Any], columns: Sequence[Column], at: Path, base: FilePath) -> Iterator[Found]:
+    """Mistakes of a monitor whose ``detector`` section is right in itself; no columns: they are not configured."""
+    wanted = monitor.get("detector")
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("type"), str):
+        return
+    here: Path = (*at, "detector")
+    folder, reference = wanted.get("artifact"), wanted.get("reference")
+    if isinstance(folder, str) and reference is None:
+        yield from _artifact(monitor, wanted, FilePath(folder), columns, at, base)
+    elif isinstance(reference, str) and folder is None:
+        made = registry.create(wanted["type"], **parameters(wanted))
+        yield from _reference(FilePath(reference), columns, made.meta, (*here, "reference"), base)
+        yield from _window(monitor, made.meta, at)
+
+
+def _artifact(
+    monitor: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    folder: FilePath,
+    columns: Sequence[Column],
+    at: Path,
+    base: FilePath,
+) -> Iterator[Found]:
+    here: Path = (*at, "detector", "artifact")
+    if not (folder / artifact.MANIFEST).is_file():
+        yield Found(here, str(folder), *_no_artifact(folder, base))
+        return
+    kind = wanted["type"]
+    try:
+        held = artifact.verify(folder)
+        fitted = artifact.features_of(held)
+        if held["detector_type"] != kind:
+            yield Found(here, str(folder), f"holds a {held['detector_type']}, but detector.type is {kind}")
+            return
+        meta = registry.create(kind, **held["params"]).meta
+    except (DetectorError, KeyError, TypeError) as error:
+        yield Found(here, None, str(error))
+        return
+    if columns:
+        yield from _columns(folder, fitted, columns, at)
+    yield from _parameters(parameters(wanted), held["params"], at)
+    yield from _window(monitor, meta, at)
+
+
+def _no_artifact(folder: FilePath, base: FilePath) -> tuple[str, str]:
+    expected = "there is no artefact in this directory; `offpath fit` writes one"
+    below = sorted(found.parent.name for found in folder.glob(f"*/{artifact.MANIFEST}"))
+    if below:
+        return f"{expected}. Below it are {', '.join(below[:10])}", ""
+    return expected, near_path(str(folder), base)
+
+
+def _columns(folder: FilePath, fitted: Sequence[Feature], columns: Sequence[Column], at: Path) -> Iterator[Found]:
+    for column, what, was, now in differences(fitted, [column.feature for column in columns]):
+        if column is None:
+            expected = f"was fitted on the columns {was}, but the monitor selects {now}; fit it again"
+            yield Found((*at, "detector", "artifact"), str(folder), expected)
+        else:
+            key = "type" if what == "kind" else what
+            expected = f"the artefact {folder.name} was fitted with {was}; change them back, or fit it again"
+            yield Found((*columns[column].path, key), now, expected)
+
+
+def _parameters(given: Mapping[str, Any], had: Mapping[str, Any], at: Path) -> Iterator[Found]:
+    for name, value in given.items():
+        if name not in had or to_json(value) == had[name]:
+            continue
+        others = {"p_val": "ert", "ert": "p_val"}
+        other = others.get(name, "") if had[name] is None else ""
+        was = f"{other}: {had[other]}" if had.get(other) is not None else f"{name}: {had[name]}"
+        expected = "without it" if had[name] is None and not other else f"with {was}"
+        yield Found((*at, "detector", "params", name), value, f"the artefact was fitted {expected}; fit it again")
+
+
+def _reference(path: FilePath, columns: Sequence[Column], meta: Meta, here: Path, base: FilePath) -> Iterator[Found]:
+    if not path.is_file():
+        yield Found(here, str(path), "there is no such file", near_path(str(path), base))
+        return
+    try:
+        rows = tables.read(path, [column.feature for column in columns]).rows
+    except tables.TableError as error:
+        yield Found(here, None, str(error))
+        return
+    if len(rows) < meta.min_rows:
+        expected = f"holds {len(rows):,} rows; {meta.detector_type} needs at least {meta.min_rows:,}"
+        yield Found(here, str(path), expected)
+    for i, column in enumerate(columns):
+        if _all_unseen(rows[:, i]):
+            labels = ", ".join(column.feature.categories) or "none"
+            holds = ", ".join(tables.read(path, columns=[column.feature.name]).features[0].categories[:10])
+            expected = f"no value of the column in {path.name} is one of them; it holds {holds}"
+            yield Found((*column.path, "categories"), labels, expected)
+
+
+def _all_unseen(column: Array) -> bool:
+    present = column[~np.isnan(column)]
+    return bool(len(present) and np.all(present == UNSEEN))
+
+
+def _window(monitor: Mapping[str, Any], meta: Meta, at: Path) -> Iterator[Found]:
+    """Windows in which the detector would never speak."""
+    window = monitor.get("window", {"count": 1000})
+    for key in ("count", "sliding", "max_rows"):
+        rows = window.get(key) if isinstance(window, dict) else None
+        if isinstance(rows, int) and not isinstance(rows, bool) and 0 < rows < meta.min_rows:
+            expected = f"expected at least {meta.min_rows:,}, the rows below which the detector says nothing (min_rows)"
+            yield Found((*at, "window", key), rows, expected)
