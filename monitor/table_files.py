@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import numpy.typing as npt
@@ -108,12 +108,15 @@ def _whole(
 
 
 def _npz(path: Path) -> Columns:
+    if not is_zipfile(path):
+        raise TableError(f"{path}: is no npz file")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        why = "it holds pickled objects, which are not loaded" if "pickle" in str(error) else error
-        raise TableError(f"{path}: is no npz file of plain arrays: {why}") from None
+    except ValueError:  # NumPy's words for it advise to load what runs code
+        raise TableError(f"{path}: holds Python objects, which are not read: save arrays of numbers or text") from None
+    except (OSError, EOFError, BadZipFile) as error:
+        raise TableError(f"{path}: is no readable npz file: {error}") from None
     for name in ("x_ref", "x", "X"):
         if name in arrays:
             return _matrix(path, name, arrays[name])
