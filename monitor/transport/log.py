@@ -13,47 +13,24 @@ the oldest record there is.
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from itertools import count, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any
 
 from monitor.events import Checkpoint, Delivery, Partition, Record
-from monitor.transport.base import Block, Rejected
-from monitor.transport.log_file import DamagedLogError, LogError, Statements, connect, execute, in_words
+from monitor.transport.base import Block
+from monitor.transport.log_file import DamagedLogError, LogError, LogFile
+from monitor.transport.log_groups import Groups
+from monitor.transport.log_rows import deliveries, insert
+from monitor.transport.log_topics import PartitionStats, Topics
 from monitor.transport.murmur2 import partition_of
-from monitor.transport.retention import TRIM_ROWS, delete, make_room, releasable
+from monitor.transport.retention import make_room
 
 __all__ = ["DamagedLogError", "EmbeddedLog", "LogError", "PartitionStats"]
 
-ROW_BYTES = 32
-"""What a record is taken to cost beside its key, headers and value."""
-
 BLOCK_BYTES = 8 * 1024 * 1024
 """A read stops after so much, so that large payloads do not multiply by the block size."""
-
-# Named tuples from tuples without a Python call each: a third of the cost, in the loop that reads everything.
-_record: Callable[[Iterable[Any]], Record] = partial(tuple.__new__, Record)
-_delivery: Callable[[Iterable[Any]], Delivery] = partial(tuple.__new__, Delivery)
-
-
-class PartitionStats(NamedTuple):
-    """Offsets ``start`` to ``end`` (exclusive) are there and hold ``bytes``.
-
-    ``dropped`` records went for want of room before every group had committed them.
-    """
-
-    partition: Partition
-    start: int
-    end: int
-    bytes: int
-    dropped: int
 
 
 class EmbeddedLog:
@@ -87,17 +64,16 @@ class EmbeddedLog:
         self.path = Path(path)
         self.retain_bytes = retain_bytes
         self.warmup = warmup
-        self._db = connect(self.path, create=create)
-        self._lock = threading.Lock()
-        self._topics: dict[str, tuple[Statements, ...]] = {}
+        self._file = LogFile(self.path, create=create)
+        self._topics = Topics(self._file)
+        self._groups = Groups(self._file, self._topics, warmup)
         self._turn = count()
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
     def topics(self) -> tuple[str, ...]:
-        return tuple(topic for (topic,) in self._query("SELECT DISTINCT topic FROM partitions ORDER BY topic"))
+        return self._topics.names()
 
     def create_topic(self, topic: str, partitions: int | None = None) -> tuple[Partition, ...]:
         """The topic's partitions, made if it is new: ``partitions`` of them, or one.
@@ -106,26 +82,7 @@ class EmbeddedLog:
         ------
         LogError : it was created with another number of partitions, which never changes (keys would move).
         """
-        if "/" in topic or not topic:
-            raise LogError(f"{topic!r} is no topic name: it must not be empty or hold '/'")
-        known = self._known(topic)
-        if not known:
-            self._create(topic, partitions or 1)
-            known = self._known(topic)
-        if partitions is not None and len(known) != partitions:
-            raise LogError(
-                f"topic {topic} of the log {self.path} has {len(known)} partitions, not {partitions}: set "
-                f"transport.partitions to {len(known)}, or move the log away to start a new one"
-            )
-        return tuple(f"{topic}/{number}" for number in range(len(known)))
-
-    def _create(self, topic: str, partitions: int) -> None:
-        with self._writing() as db:
-            if db.execute("SELECT 1 FROM partitions WHERE topic = ?", (topic,)).fetchone():
-                return  # another process was quicker
-            for number in range(partitions):
-                made = db.execute("INSERT INTO partitions (topic, number) VALUES (?, ?)", (topic, number))
-                db.execute(Statements(made.lastrowid or 0).create)
+        return self._topics.create(topic, partitions)
 
     def append(self, topic: str, records: Sequence[Record]) -> None:
         """Add the records in one transaction: all or none. A new topic gets one partition.
@@ -138,14 +95,14 @@ class EmbeddedLog:
         """
         if not records:
             return
-        partitions = self._known(topic)
+        partitions = self._topics.known(topic)
         if not partitions:
-            self.create_topic(topic)
-            partitions = self._known(topic)
+            self._topics.create(topic)
+            partitions = self._topics.known(topic)
         groups = {0: records} if len(partitions) == 1 else self._by_partition(records, len(partitions))
-        with self._writing() as db:
+        with self._file.writing() as db:
             for number, group in groups.items():
-                _insert(db, partitions[number], group)
+                insert(db, partitions[number], group)
             make_room(db, self.retain_bytes)
 
     def read(self, partition: Partition, offset: int, limit: int = 256) -> tuple[Delivery, ...]:
@@ -156,22 +113,17 @@ class EmbeddedLog:
         rows = self._rows(partition, offset, limit)
         if not rows:
             return ()
-        offsets, timestamps, keys, headers, values = zip(*rows, strict=True)
-        if offsets[-1] - offsets[0] >= len(offsets):
-            raise self._damaged(partition, offsets[0])
         try:
-            told = [orjson.loads(blob) for blob in headers]
-        except orjson.JSONDecodeError:
-            raise self._damaged(partition, offsets[0]) from None
-        records = map(_record, zip(keys, told, values, timestamps, strict=True))
-        return tuple(map(_delivery, zip(repeat(partition), offsets, records, strict=False)))
+            return deliveries(partition, rows)
+        except ValueError:
+            raise self._damaged(partition, rows[0][0]) from None
 
     def _rows(self, partition: Partition, offset: int, limit: int) -> list[tuple[Any, ...]]:
         """The rows from the offset, or from the oldest there is. That they are missing is never taken for the end."""
-        sql = self._sql(partition)
+        sql = self._topics.sql(partition)
         again = False
-        while not (rows := self._query(sql.read, (offset, offset + limit, offset, BLOCK_BYTES))):
-            ((first, end),) = self._query("SELECT first, next FROM partitions WHERE id = ?", (sql.identity,))
+        while not (rows := self._file.query(sql.read, (offset, offset + limit, offset, BLOCK_BYTES))):
+            ((first, end),) = self._file.query("SELECT first, next FROM partitions WHERE id = ?", (sql.identity,))
             if end <= offset:
                 return []
             if first <= offset and again:
@@ -204,75 +156,43 @@ class EmbeddedLog:
 
     def start_offset(self, partition: Partition) -> int:
         """Offset of the oldest record there is (or of the next one)."""
-        return int(self._query("SELECT first FROM partitions WHERE id = ?", (self._sql(partition).identity,))[0][0])
+        return int(
+            self._file.query("SELECT first FROM partitions WHERE id = ?", (self._topics.sql(partition).identity,))[0][0]
+        )
 
     def end_offset(self, partition: Partition) -> int:
         """Offset that the next record will get."""
-        return int(self._query("SELECT next FROM partitions WHERE id = ?", (self._sql(partition).identity,))[0][0])
+        return int(
+            self._file.query("SELECT next FROM partitions WHERE id = ?", (self._topics.sql(partition).identity,))[0][0]
+        )
 
     def stats(self, topic: str) -> tuple[PartitionStats, ...]:
         """Where each partition of the topic begins and ends, what it holds and what it lost."""
-        rows = self._query(
-            "SELECT number, first, next, position - freed, dropped FROM partitions WHERE topic = ? ORDER BY number",
-            (topic,),
-        )
-        return tuple(PartitionStats(f"{topic}/{number}", *rest) for number, *rest in rows)
+        return self._topics.stats(topic)
 
     def join(self, group: str, partition: Partition) -> None:
         """Keep the partition's records for this group from now on, though it has committed nothing yet."""
-        with self._writing() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO commits SELECT id, ?, first, NULL FROM partitions WHERE id = ?",
-                (group, self._sql(partition).identity),
-            )
+        self._groups.join(group, partition)
 
     def leave(self, group: str, topic: str) -> None:
         """Forget the group: it holds back no records any more."""
-        with self._writing() as db:
-            db.execute(
-                "DELETE FROM commits WHERE consumers = ? AND partition IN (SELECT id FROM partitions WHERE topic = ?)",
-                (group, topic),
-            )
+        self._groups.leave(group, topic)
 
     def commit(self, group: str, partition: Partition, checkpoint: Checkpoint) -> None:
         """Note where the group resumes, and let go what no group needs."""
-        self.commit_all(group, {partition: checkpoint})
+        self._groups.commit(group, {partition: checkpoint})
 
     def commit_all(self, group: str, checkpoints: Mapping[Partition, Checkpoint]) -> None:
         """:meth:`commit` of several partitions, all or none."""
-        rows = [(self._sql(partition).identity, group, *checkpoint) for partition, checkpoint in checkpoints.items()]
-        with self._writing() as db:
-            db.executemany("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", rows)
-        for row in rows:
-            while self._trim(row[0], TRIM_ROWS):
-                pass
+        self._groups.commit(group, checkpoints)
 
     def committed(self, group: str, partition: Partition) -> Checkpoint | None:
         """The group's last commit, ``None`` if there was none."""
-        rows = self._query(
-            "SELECT offset, state FROM commits WHERE partition = ? AND consumers = ? AND state IS NOT NULL",
-            (self._sql(partition).identity, group),
-        )
-        return Checkpoint(*rows[0]) if rows else None
+        return self._groups.committed(group, partition)
 
     def trim(self) -> int:
         """Let go what no group needs, now and in full (commits do it as they go). Returns the number of records."""
-        total = 0
-        for (identity,) in self._query("SELECT id FROM partitions"):
-            while went := self._trim(identity, TRIM_ROWS, least=1):
-                total += went
-        return total
-
-    def _trim(self, identity: int, rows: int, least: int = 1024) -> int:
-        """Delete up to ``rows`` committed records; nothing if there are fewer than ``least``: small bites cost more."""
-        with self._lock, in_words(self.path):
-            _, free = releasable(self._db, identity, self.warmup)
-        if free < least:
-            return 0
-        with self._writing() as db:  # another process may have trimmed, or a group joined, since
-            first, free = releasable(db, identity, self.warmup)
-            went = min(free, rows)
-            return delete(db, Statements(identity), first, first + went) if went else 0
+        return self._groups.trim()
 
     def _by_partition(self, records: Sequence[Record], partitions: int) -> dict[int, list[Record]]:
         groups: dict[int, list[Record]] = {}
@@ -281,50 +201,3 @@ class EmbeddedLog:
             number = keyless if record.key is None else partition_of(record.key, partitions)
             groups.setdefault(number, []).append(record)
         return groups
-
-    def _known(self, topic: str) -> tuple[Statements, ...]:
-        """The topic's partitions in order; none if there is no such topic."""
-        if topic not in self._topics:
-            rows = self._query("SELECT id FROM partitions WHERE topic = ? ORDER BY number", (topic,))
-            if not rows:
-                return ()
-            self._topics[topic] = tuple(Statements(identity) for (identity,) in rows)
-        return self._topics[topic]
-
-    def _sql(self, partition: Partition) -> Statements:
-        topic, _, number = partition.rpartition("/")
-        try:
-            return self._known(topic)[int(number)]
-        except (IndexError, ValueError):
-            raise LogError(f"the log {self.path} has no partition {partition}") from None
-
-    def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, in_words(self.path):
-            return execute(self._db, sql, values).fetchall()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, in_words(self.path):
-            execute(self._db, "BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-
-def _insert(db: sqlite3.Connection, sql: Statements, records: Sequence[Record]) -> None:
-    offset, position = db.execute("SELECT next, position FROM partitions WHERE id = ?", (sql.identity,)).fetchone()
-    rows = []
-    try:
-        for key, headers, value, timestamp in records:
-            told = orjson.dumps(headers, default=dict)
-            rows.append((offset, position, timestamp, key, told, value))
-            position += ROW_BYTES + len(told) + len(value or b"") + len(key or "")
-            offset += 1
-        db.executemany(sql.insert, rows)
-    except (UnicodeEncodeError, TypeError) as error:
-        raise Rejected(f"a record's key or headers are no valid text: {error}") from error
-    db.execute("UPDATE partitions SET next = ?, position = ? WHERE id = ?", (offset, position, sql.identity))

@@ -1,58 +1,22 @@
-"""The SQLite file of the embedded log: opening, its tables, and SQLite's errors in words.
-
-Each partition has a table of its own, its row id the offset: an append goes to the right edge of a b-tree, where SQLite
-is quickest (all partitions in one tree cost 1.7 times as much). ``position`` counts the partition's bytes up to the
-record: how much a range holds is one subtraction, whatever its length.
-"""
+"""The SQLite file of the embedded log: opening it, transactions, and SQLite's errors in words."""
 
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from monitor.transport.log_tables import TABLES
 from sinks.records import Unavailable
 
 APPLICATION_ID = 0x6F667061  # "ofpa"
 FORMAT = 1
 BUSY_SECONDS = 2.0
 """How long another process may hold the write lock; it normally does for a millisecond."""
-
-_TABLES = (
-    """CREATE TABLE partitions (
-        id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
-        first INTEGER NOT NULL DEFAULT 0, next INTEGER NOT NULL DEFAULT 0,
-        freed INTEGER NOT NULL DEFAULT 0, position INTEGER NOT NULL DEFAULT 0,
-        dropped INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, number))""",
-    """CREATE TABLE commits (
-        partition INTEGER NOT NULL, consumers TEXT NOT NULL, offset INTEGER NOT NULL, state TEXT,
-        PRIMARY KEY (partition, consumers)) WITHOUT ROWID""",
-)
-
-_RECORDS = """CREATE TABLE {records} (
-    offset INTEGER PRIMARY KEY, position INTEGER NOT NULL, timestamp REAL NOT NULL,
-    key TEXT, headers BLOB NOT NULL, value BLOB)"""
-
-
-class Statements:
-    """The SQL on one partition's records."""
-
-    def __init__(self, identity: int) -> None:
-        self.identity = identity
-        self.create, self.insert, self.delete, self.position, self.read = (
-            sql.format(records=f"records_{identity:d}")
-            for sql in (
-                _RECORDS,
-                "INSERT INTO {records} VALUES (?, ?, ?, ?, ?, ?)",
-                "DELETE FROM {records} WHERE offset >= ? AND offset < ?",
-                "SELECT position FROM {records} WHERE offset = ?",
-                """SELECT offset, timestamp, key, headers, value FROM {records} WHERE offset >= ? AND offset < ?
-                AND position < (SELECT position FROM {records} WHERE offset >= ? ORDER BY offset LIMIT 1) + ?
-                ORDER BY offset""",
-            )
-        )
 
 
 class LogError(ValueError):
@@ -63,8 +27,51 @@ class DamagedLogError(LogError):
     """The file is damaged, or was never a log."""
 
 
+class LogFile:
+    """The open file: one connection for all threads of a process, which lets in one at a time.
+
+    Raises
+    ------
+    LogError : there is none and ``create`` is false; it is damaged, something else, or of a newer format.
+    Unavailable : (from every method, too) no such directory, no permission, locked for long, disk full.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        self._db = _connect(path, create=create)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of the answer."""
+        with self._lock, _in_words(self.path):
+            return _execute(self._db, sql, values).fetchall()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for reads of several statements; others may write in between."""
+        with self._lock, _in_words(self.path):
+            yield self._db
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection in a transaction, committed at the end, rolled back after an error."""
+        with self._lock, _in_words(self.path):
+            _execute(self._db, "BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+
 @contextmanager
-def in_words(path: Path) -> Iterator[None]:
+def _in_words(path: Path) -> Iterator[None]:
     """SQLite's errors as :class:`Unavailable`, where waiting may help, or :class:`LogError`."""
     try:
         yield
@@ -94,46 +101,7 @@ def _explained(message: str) -> str:
     return message
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection:
-    """An open log file.
-
-    Raises
-    ------
-    LogError : there is none and ``create`` is false; it is damaged, something else, or of a newer format.
-    Unavailable : it cannot be opened now: no such directory, no permission, locked, disk full.
-    """
-    if not path.exists() and not create:
-        raise LogError(f"there is no log at {path}")
-    if not path.parent.is_dir():
-        raise Unavailable(f"the log {path} cannot be opened: {path.parent} is no directory")
-    with in_words(path):
-        # One connection serves all threads of a process; EmbeddedLog lets in one at a time.
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            _prepare(db, path)
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    if not _is_log(db, path):
-        _use_wal(db)
-        db.execute("BEGIN IMMEDIATE")
-        if not _is_log(db, path):  # another process may have been quicker
-            for table in _TABLES:
-                db.execute(table)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("COMMIT")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what they delete: twice the cost
-    db.execute("PRAGMA journal_size_limit = 67108864")
-    db.execute("PRAGMA busy_timeout = 2")  # milliseconds; from here on `execute` does the waiting
-
-
-def execute(db: sqlite3.Connection, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+def _execute(db: sqlite3.Connection, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
     """Execute, and wait for other processes by short naps.
 
     SQLite's own waiting takes longer and longer naps: beside a process that appends all the time, tens of
@@ -148,6 +116,37 @@ def execute(db: sqlite3.Connection, sql: str, values: Sequence[object] = ()) -> 
             deadline = deadline or now + BUSY_SECONDS
             if "locked" not in str(error) or now > deadline:
                 raise
+
+
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    if not path.exists() and not create:
+        raise LogError(f"there is no log at {path}")
+    if not path.parent.is_dir():
+        raise Unavailable(f"the log {path} cannot be opened: {path.parent} is no directory")
+    with _in_words(path):
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    if not _is_log(db, path):
+        _use_wal(db)
+        db.execute("BEGIN IMMEDIATE")
+        if not _is_log(db, path):  # another process may have been quicker
+            for table in TABLES:
+                db.execute(table)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+        db.execute("COMMIT")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what they delete: twice the cost
+    db.execute("PRAGMA journal_size_limit = 67108864")
+    db.execute("PRAGMA busy_timeout = 2")  # milliseconds; from here on `_execute` does the waiting
 
 
 def _is_log(db: sqlite3.Connection, path: Path) -> bool:

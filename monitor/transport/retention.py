@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from monitor.transport.log_file import Statements
+from monitor.transport.log_tables import Statements
 
 TRIM_ROWS = 4096
 """Rows deleted in one transaction; appends from other processes get in between."""

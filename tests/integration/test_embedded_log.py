@@ -17,7 +17,7 @@ import pytest
 from monitor.events import Checkpoint, Record
 from monitor.settings import TransportSettings
 from monitor.transport import log as log_module
-from monitor.transport import log_file
+from monitor.transport import log_file, log_rows
 from monitor.transport.base import Rejected, Unavailable
 from monitor.transport.embedded import EmbeddedSource, open_log
 from monitor.transport.log import EmbeddedLog, LogError
@@ -137,7 +137,7 @@ def test_bytes_are_counted_right_through_everything(log: EmbeddedLog) -> None:
     (stats,) = log.stats("t")
     with sqlite3.connect(log.path) as db:
         (size,) = db.execute(
-            "SELECT sum(? + length(key) + length(headers) + length(value)) FROM records_1", (log_module.ROW_BYTES,)
+            "SELECT sum(? + length(key) + length(headers) + length(value)) FROM records_1", (log_rows.ROW_BYTES,)
         ).fetchone()
     db.close()
     assert stats == ("t/0", 3210, 5000, size, 0)
@@ -317,18 +317,18 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
 
 def test_a_full_disk(log: EmbeddedLog) -> None:
     log.append("t", [record(0)])
-    log._db.execute("PRAGMA max_page_count = 40")
+    log._file._db.execute("PRAGMA max_page_count = 40")
     with pytest.raises(Unavailable, match="no space is left"):
         log.append("t", [record(number, 1000) for number in range(1000)])
     assert held(log) == [0]
-    log._db.execute("PRAGMA max_page_count = 100000")
+    log._file._db.execute("PRAGMA max_page_count = 100000")
     log.append("t", [record(1)])
     assert held(log) == [0, 1]
 
 
 def test_a_read_only_file(log: EmbeddedLog) -> None:
     log.append("t", [record(0)])
-    log._db.execute("PRAGMA query_only = 1")
+    log._file._db.execute("PRAGMA query_only = 1")
     with pytest.raises(Unavailable, match="read-only for this user"):
         log.append("t", [record(1)])
     assert held(log) == [0]
