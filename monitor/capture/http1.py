@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections import deque
-from functools import lru_cache
 
 import httptools
 
-from monitor.capture.exchange import Exchange, Message, Recorder, UnparsableError
+from monitor.capture.exchange import Exchange, Recorder, UnparsableError
+from monitor.capture.faults import report
 from monitor.capture.frames import CLIENT, UPSTREAM
+from monitor.capture.http1_messages import Requests, Responses
 
 LONGEST_HEAD = 256 * 1024
 """Bytes that may come without anything coming of them: a head, trailers, or what follows an offer to upgrade."""
-
-LONGEST_TEXT = 1024
-"""Bytes of a path or of a header's value that are kept."""
-
-MOST_PIPELINED = 1024
-"""Requests of a connection that may wait for their answers."""
-
-_LENGTH, _CODING = "content-length", "transfer-encoding"
-_IGNORED = ""
-
-_logger = logging.getLogger("offpath.capture.shipper")
 
 
 class Http1:
@@ -38,8 +26,8 @@ class Http1:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self.exchanges: deque[Exchange] = deque()
-        self._requests = _Requests(self, recorder)
-        self._responses = _Responses(self, recorder)
+        self._requests = Requests(self, recorder)
+        self._responses = Responses(self, recorder)
         self._request_parser = httptools.HttpRequestParser(self._requests)
         self._response_parser = httptools.HttpResponseParser(self._responses)
         self._offer: bytearray | None = None
@@ -188,171 +176,3 @@ class Http1:
         if head[9:10] != b"1":  # else an interim response: the real one follows
             self.exchanges.popleft()
         return rest
-
-
-def report(cause: BaseException | None) -> None:
-    """Where it happened, and never what it says: that may be a payload's."""
-    where = traceback.extract_tb(cause.__traceback__)[-1] if cause is not None and cause.__traceback__ else None
-    place = f" in {where.filename}, line {where.lineno}" if where else ""
-    _logger.error("an exchange cannot be recorded: %s%s", type(cause).__name__, place)
-
-
-class Names(dict[bytes, str]):
-    """Header names as they were sent, to what they are kept as; empty if they are not.
-
-    >>> names = Names(frozenset({b"x-id"}))
-    >>> names[b"X-Id"], names[b"Host"], names[b"Content-Length"]
-    ('x-id', '', 'content-length')
-    """
-
-    def __init__(self, wanted: frozenset[bytes]) -> None:
-        super().__init__()
-        self._kept = {name: name.decode() for name in wanted}
-        self._kept |= {_LENGTH.encode(): _LENGTH, _CODING.encode(): _CODING}
-
-    @classmethod
-    @lru_cache(maxsize=4)
-    def of(cls, wanted: frozenset[bytes]) -> Names:
-        """Those of a recorder: all its connections share them."""
-        return cls(wanted)
-
-    def __missing__(self, name: bytes) -> str:
-        kept = self._kept.get(name.lower(), _IGNORED)
-        if len(self) < 1024 and len(name) < 64:  # names are the clients' to choose
-            self[name] = kept
-        return kept
-
-
-class _Side:
-    """Callbacks of httptools that both sides share."""
-
-    message: Message
-    exchange: Exchange | None
-    framing: bytes
-    """What the head says of the body's length."""
-
-    def __init__(self, connection: Http1, recorder: Recorder) -> None:
-        self._connection, self._recorder = connection, recorder
-        self.exchange = None
-        self._cap, self._names = recorder.max_body, Names.of(recorder.wanted)
-        self.framing = b""
-        self._captured = self._measured = False
-        self._in_head = True
-        self.quiet = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        kept = self._names[name]
-        if kept is _IGNORED or not self._in_head:
-            return
-        if kept is _LENGTH:
-            self._measured = True
-            self.framing += b"content-length: " + value + b"\r\n"
-        elif kept is _CODING:
-            self.framing += b"transfer-encoding: " + value + b"\r\n"
-        else:
-            text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT]
-            self.message.headers[kept] = text.decode("latin-1")
-
-    def on_body(self, data: bytes) -> None:
-        self.quiet = 0
-        if not self._captured:
-            return
-        message = self.message
-        message.body.add(data, self._cap)
-        if not self._measured:  # its end may never come
-            message.ended = self._connection.now
-            if message.body.cut and self.exchange is not None:
-                self._captured = False
-                self._recorder.capped(self.exchange, message)
-
-
-class _Requests(_Side):
-    """``framing`` is what the head of a request that offers to upgrade said of its body."""
-
-    def __init__(self, connection: Http1, recorder: Recorder) -> None:
-        super().__init__(connection, recorder)
-        self._goes_on = False
-
-    def on_message_begin(self) -> None:
-        if self._goes_on:
-            return
-        self.exchange = Exchange(self._recorder.memory)
-        self.message = self.exchange.request
-        self.message.started = self._connection.now
-        self._target = self.framing = b""
-        self._captured, self._measured, self._in_head, self.quiet = False, False, True, 0
-
-    def on_url(self, url: bytes) -> None:
-        if self._goes_on:
-            return
-        if not self._target:
-            self._target = url
-        elif len(self._target) < LONGEST_TEXT:
-            self._target += url
-
-    def on_headers_complete(self) -> None:
-        if self._goes_on:
-            return
-        exchange, connection = self.exchange, self._connection
-        assert exchange is not None
-        self._in_head = False
-        exchange.method = connection.method
-        exchange.path = self._target.partition(b"?")[0][:LONGEST_TEXT].decode("latin-1")
-        if connection.exchanges:
-            connection.pipelines = True
-            if len(connection.exchanges) >= MOST_PIPELINED:
-                connection.left = "pipelined"
-        connection.exchanges.append(exchange)
-        self._recorder.begin(exchange)
-        self._captured = exchange.request.wanted
-
-    def on_message_complete(self) -> None:
-        if not self._goes_on and self.framing and self._connection.upgrading:
-            self._goes_on = True  # the parser stops here; its body is still to come
-            return
-        self._goes_on = False
-        exchange, self.exchange = self.exchange, None
-        assert exchange is not None
-        self.message.done = True
-        self.message.ended = self._connection.now
-        self._recorder.request(exchange)
-
-
-class _Responses(_Side):
-    @property
-    def ends_with_connection(self) -> bool:
-        return self.exchange is not None and not self._in_head and not self.framing
-
-    def on_message_begin(self) -> None:
-        self._in_head, self._captured, self._measured, self.framing, self.quiet = True, False, False, b"", 0
-        exchanges = self._connection.exchanges
-        if not exchanges:
-            self._connection.left = "unsolicited"
-            self.exchange = Exchange(self._recorder.memory)
-        else:
-            self.exchange = exchanges[0]
-        self.message = self.exchange.response
-        self.message.headers.clear()  # of an interim response
-        self.message.started = self._connection.now
-
-    def on_headers_complete(self) -> None:
-        assert self.exchange is not None
-        self._in_head = False
-        exchange = self.exchange
-        exchange.status = self._connection.status
-        self._captured = exchange.response.wanted and exchange.status >= 200
-        if exchange.status == 101 or (exchange.method == "CONNECT" and exchange.status < 300):
-            self._connection.left = "upgrade"
-
-    def on_message_complete(self) -> None:
-        assert self.exchange is not None
-        exchange, self.exchange = self.exchange, None
-        self._captured = False  # bytes may follow one that ended with the connection
-        if exchange.status < 200:
-            self.message.started = 0.0
-            return
-        self.message.done = True
-        self.message.ended = self._connection.now
-        if self._connection.exchanges:  # else nobody asked: the connection is about to be given up
-            self._connection.exchanges.popleft()
-            self._recorder.response(exchange)

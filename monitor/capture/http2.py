@@ -7,10 +7,10 @@ message is passed over (flow control, priorities, settings, pings).
 from __future__ import annotations
 
 from monitor.capture.exchange import Exchange, Recorder, UnparsableError
+from monitor.capture.faults import report
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.grpc_stream import GrpcStream
 from monitor.capture.header_blocks import Head, HeaderBlocks
-from monitor.capture.http1 import report
 from monitor.capture.http2_frames import (
     CONTINUATION,
     DATA,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from monitor.capture.conversation import LOST, OPAQUE, TALKING, Conversation
 from monitor.capture.exchange import WANTED, Body, Exchange, Memory, Message
 from monitor.capture.frames import CLIENT, NOBODY, UPSTREAM
-from monitor.capture.http1 import LONGEST_HEAD, LONGEST_TEXT, MOST_PIPELINED
+from monitor.capture.http1 import LONGEST_HEAD
+from monitor.capture.http1_messages import LONGEST_TEXT, MOST_PIPELINED
 from monitor.capture.metrics import METRICS, Counters, sample
 
 PREDICT = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
