@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from monitor.capture.plan import Address, Plan
-    from monitor.capture.rules import ModelColumns
-    from monitor.settings import CaptureSettings, ModelSettings, Settings
+    from monitor.settings import Settings
 
 HELP = "relay requests to a model server and copy them, with their responses, as CloudEvents"
 EXAMPLE = """examples:
@@ -85,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from monitor.capture.child import command
     from monitor.capture.keys import read_key
     from monitor.capture.plan import write_plan
+    from monitor.capture.planning import make_plan
 
     plan = make_plan(_settings(args))
     if any(rule.action == "hash" for rule in plan.shipping.redact):
@@ -92,98 +91,6 @@ def run(args: argparse.Namespace) -> int:
     descriptor = write_plan(plan)
     line = command("relay", str(descriptor))
     os.execv(line[0], line)  # noqa: S606 - our own interpreter and file, no shell
-
-
-def make_plan(settings: Settings) -> Plan:
-    """The plan of both processes.
-
-    Raises
-    ------
-    ValueError : an address is none; the message names the setting.
-    """
-    from monitor.capture.plan import Plan, Shipping
-    from monitor.capture.rules import RedactRule, SampleRule
-    from monitor.settings import parse_duration, parse_size
-
-    capture = settings.capture
-    grace = parse_duration(capture.grace)
-    shipping = Shipping(
-        source=capture.source or f"http://{capture.listen}",
-        mode="all" if capture.mode == "none" else capture.mode,
-        combined=capture.combined,
-        include=capture.include,
-        exclude=capture.exclude,
-        sample=capture.sample,
-        sample_rules=tuple(SampleRule(rule.model, rule.side or "", rule.rate) for rule in capture.sample_rules),
-        namespace=capture.namespace,
-        model=capture.model,
-        endpoint=capture.endpoint,
-        headers=capture.headers,
-        redact=tuple(RedactRule(*rule.target, rule.action, rule.model, rule.side or "") for rule in capture.redact),
-        redact_key_env=capture.redact_key_env,
-        redact_key_file=capture.redact_key_file or "",
-        columns=tuple(_columns(model) for model in settings.models),
-        inflate=capture.inflate,
-        inflate_limit=parse_size(capture.inflate_limit),
-        payloads=settings.payloads.directory or "",
-        payloads_above=parse_size(settings.payloads.above),
-        payloads_limit=parse_size(settings.payloads.limit),
-        payloads_keep=parse_duration(settings.payloads.keep),
-        types=capture.types,
-        max_body=parse_size(capture.max_body),
-        held=max(2 * parse_size(capture.queue), parse_size(capture.max_body)),
-        url=capture.url or "",
-        timeout=parse_duration(capture.timeout),
-        connections=capture.connections,
-        pipeline=capture.pipeline,
-        token=capture.token.get_secret_value(),
-        token_file=capture.token_file,
-        **_destination(settings),
-        spool=capture.spool,
-        spool_limit=parse_size(capture.spool_limit),
-        spool_age=parse_duration(capture.spool_age),
-        buffer=parse_size(capture.buffer),
-        drain=0.4 * grace,
-    )
-    listen, upstream, admin = (_address(capture, name) for name in ("listen", "upstream", "admin"))
-    copy = capture.mode != "none"
-    return Plan(listen, upstream, admin, shipping, parse_size(capture.queue), grace, copy, capture.workers)
-
-
-def _columns(model: ModelSettings) -> ModelColumns:
-    from monitor.capture.rules import ModelColumns
-
-    features, outputs = (tuple(column.name for column in side) for side in (model.features, model.outputs))
-    return ModelColumns(model.match.model or model.name, features, outputs)
-
-
-def _destination(settings: Settings) -> dict[str, Any]:
-    """Where events go that are not posted: the fields of the plan that say so."""
-    from monitor.settings import KafkaTransportSettings, parse_size
-
-    transport = settings.transport
-    if not isinstance(transport, KafkaTransportSettings):
-        told = {"log": transport.path, "partitions": transport.partitions, "retain": parse_size(transport.retain)}
-    elif settings.capture.url:
-        told = {}
-    else:
-        from monitor import wiring
-
-        told = {
-            "kafka": wiring.kafka_options(transport)._asdict(),
-            "layout": wiring.layout(transport)._asdict(),
-            "create_topics": transport.create_topics,
-        }
-    return {**told, "topic": transport.topic}
-
-
-def _address(capture: CaptureSettings, name: str) -> Address:
-    from monitor.capture.plan import Address
-
-    try:
-        return Address.parse(getattr(capture, name))
-    except ValueError as error:
-        raise ValueError(f"capture.{name}: {error}") from None
 
 
 def _mistake(error: ErrorDetails) -> str:

@@ -4,7 +4,7 @@ from monitor.wiring.captured import captured_rows
 from monitor.wiring.ingest import build_endpoint, endpoint_tls
 from monitor.wiring.monitors import build_specs, selected_features, selection
 from monitor.wiring.routes import build_pipeline
-from monitor.wiring.transport import OpenTransport, kafka_options, layout, open_log, open_transport
+from monitor.wiring.transport import OpenTransport, open_log, open_transport
 from monitor.wiring.worker import Assembly, build, serve_page
 
 __all__ = [
@@ -16,8 +16,6 @@ __all__ = [
     "build_specs",
     "captured_rows",
     "endpoint_tls",
-    "kafka_options",
-    "layout",
     "open_log",
     "open_transport",
     "selected_features",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from monitor.settings import (
@@ -13,7 +11,6 @@ from monitor.settings import (
     TransportSettings,
     WorkerSettings,
     parse_duration,
-    parse_size,
 )
 from monitor.transport import embedded
 from monitor.transport.base import Source
@@ -23,8 +20,6 @@ from sinks.records import Publisher
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
-
-    from monitor.transport.kafka.options import KafkaOptions, TopicLayout
 
 
 class OpenTransport(Protocol):
@@ -111,6 +106,7 @@ class KafkaTransport:
 
     def __init__(self, settings: KafkaTransportSettings) -> None:
         from monitor.transport.kafka.cluster import Cluster
+        from monitor.transport.kafka.configured import kafka_options, layout
 
         self._settings = settings
         self._cluster = Cluster(kafka_options(settings), create=settings.create_topics)
@@ -147,53 +143,3 @@ class KafkaTransport:
 
     def abandon(self) -> None:
         self._cluster.abandon()
-
-
-def kafka_options(settings: KafkaTransportSettings, environ: Mapping[str, str] | None = None) -> KafkaOptions:
-    """The settings as plain values, the password read from where they say.
-
-    Raises
-    ------
-    ValueError : there is none there.
-    """
-    from monitor.transport.kafka.options import KafkaOptions
-
-    security = settings.security
-    return KafkaOptions(
-        settings.bootstrap,
-        settings.client,
-        security.protocol,
-        security.ca or "",
-        security.cert or "",
-        security.key or "",
-        security.check_hostname,
-        security.mechanism if security.username else "",
-        security.username or "",
-        _password(settings, os.environ if environ is None else environ) if security.username else "",
-        settings.compression,
-        parse_size(settings.max_record),
-        parse_duration(settings.timeout),
-    )
-
-
-def _password(settings: KafkaTransportSettings, environ: Mapping[str, str]) -> str:
-    security = settings.security
-    if security.password_file is not None:
-        try:
-            return Path(security.password_file).read_text().strip("\r\n")
-        except (OSError, ValueError) as error:
-            raise ValueError(f"transport.security.password_file: {security.password_file}: {error}") from None
-    password = environ.get(security.password_env, "")
-    if not password:
-        raise ValueError(
-            f"transport.security: no password of user {security.username}: set the variable {security.password_env}, "
-            f"or password_file"
-        )
-    return password
-
-
-def layout(settings: KafkaTransportSettings) -> TopicLayout:
-    """Of the payload topic, if it is made here."""
-    from monitor.transport.kafka.options import TopicLayout
-
-    return TopicLayout(settings.partitions, settings.replication or -1, parse_duration(settings.retention))

@@ -14,9 +14,9 @@ from kafka_broker import SecureBroker
 from monitor.events import Record
 from monitor.settings import KafkaTransportSettings
 from monitor.transport.kafka.cluster import Cluster
+from monitor.transport.kafka.configured import kafka_options
 from monitor.transport.kafka.connect import MODULES
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
-from monitor.wiring import kafka_options
 from sinks.base import Unavailable
 
 pytestmark = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from monitor.capture.plan import Plan
+from monitor.capture.planning import make_plan
 from monitor.commands import capture
 from monitor.settings import CaptureSettings, Settings
 
@@ -26,7 +27,7 @@ def test_delivery_settings_reach_the_shipper() -> None:
         "spool_age": "2h",
     }
     settings = Settings(capture=CaptureSettings.model_validate(told))
-    plan = capture.make_plan(settings)
+    plan = make_plan(settings)
     shipping = Plan.from_json(plan.to_json()).shipping
     assert (shipping.url, shipping.timeout, shipping.connections, shipping.pipeline) == ("https://broker/", 3.0, 2, 5)
     assert (shipping.token, shipping.token_file) == ("s3cret", "/token")
@@ -42,7 +43,7 @@ def test_flags_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = ArgumentParser()
     capture.add_arguments(parser)
     args = parser.parse_args(["--config", str(config), "--spool-age", "5m", "--token-file", "/run/token"])
-    shipping = capture.make_plan(capture._settings(args)).shipping
+    shipping = make_plan(capture._settings(args)).shipping
     assert (shipping.url, shipping.spool_age, shipping.token_file, shipping.token) == (
         "http://a/",
         300.0,
