@@ -189,27 +189,18 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
     path = get("ce_path", "")
     status = get("ce_status", "")
     ce = "ce_type" in headers  # else Seldon's bare headers
+    model = get("ce_modelid" if ce else "modelid") or get("ce_inferenceservicename" if ce else "inferenceservicename")
     return PayloadEvent(
-        event_id,
-        get("ce_source", ""),
-        kind,
-        side,
-        time,
+        event_id, get("ce_source", ""), kind, side, time,
         get("ce_namespace" if ce else "namespace") or "default",
-        get("ce_modelid" if ce else "modelid")
-        or get("ce_inferenceservicename" if ce else "inferenceservicename")
-        or model_from_path(path),
+        model or model_from_path(path),
         get("ce_endpoint" if ce else "endpoint", ""),
         get("ce_requestid" if ce else "requestid") or event_id,
         get("ce_protocol" if ce else "protocol", ""),
         get("content-type") or get("ce_datacontenttype", ""),
         get("ce_contentencoding", ""),
-        path,
-        int(status) if is_count(status) else 0,
-        record.value,
-        headers,
-        derived,
-    )
+        path, int(status) if is_count(status) else 0, record.value, headers, derived,
+    )  # fmt: skip
 
 
 def _time_of(record: Record) -> tuple[float, tuple[str, ...]]:

@@ -66,25 +66,16 @@ def instance_finding(spec: MonitorSpec, event: EventRows, scores: Array, thresho
     moment = _utc(rows.time)
     return Finding(
         _id(spec.name, *payload.key),
-        spec.name,
-        spec.namespace,
-        spec.model,
-        spec.kind,
-        "instance",
-        spec.detector.meta.detector_type,
+        spec.name, spec.namespace, spec.model, spec.kind, "instance", spec.detector.meta.detector_type,
         summary,
         True,
-        moment,
-        moment,
-        moment,
+        moment, moment, moment,
         Position(rows.partition, rows.offset, int(flagged[0])),
         Position(rows.partition, rows.offset, int(flagged[-1])),
         1,
         "; ".join(describe(instance, threshold) for instance in instances[:3]),
-        payload.id,
-        payload.request_id,
-        instances,
-    )
+        payload.id, payload.request_id, instances,
+    )  # fmt: skip
 
 
 def window_finding(spec: MonitorSpec, batch: Batch, verdict: Verdict, alarm: bool, text: str) -> Finding:

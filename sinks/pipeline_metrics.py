@@ -15,6 +15,9 @@ SKIPPED = (
 )  # fmt: skip
 """Why an event led to nothing, or what it lacked, without anything being lost."""
 
+OF_MONITOR = ("namespace", "model", "monitor")
+"""Labels of a monitor's series."""
+
 SIDES = ("request", "response", "feedback")
 
 
@@ -37,36 +40,37 @@ class PipelineMetrics:
         self._scores = scores
         self._totals = {"events": 0, "dead letters": 0}
         self._lags: dict[str, int] = {}
-        names = ("namespace", "model", "monitor")
+        self._count(registry)
+        self._measure(registry)
+        self._create(monitors, reasons)
+        for stage in stages:
+            self._errors.labels(stage)
 
+    def _count(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"offpath_{name}", text, labels, registry=registry)
 
         self._events = counter("events", "Payload events of configured models.", "namespace", "model", "side")
         self._skipped = counter("skipped", "Events that led to nothing, or lacked something; nothing lost.", "reason")
         self._dead = counter("dead_letters", "Events that could not be used, kept as dead letters.", "reason")
-        self._rows = counter("rows", "Rows that reached a monitor.", *names)
-        self._late = counter("late_rows", "Rows that came after their window was closed.", *names)
-        self._overflow = counter("overflow_rows", "Rows beyond what a time window keeps (max_rows).", *names)
+        self._rows = counter("rows", "Rows that reached a monitor.", *OF_MONITOR)
+        self._late = counter("late_rows", "Rows that came after their window was closed.", *OF_MONITOR)
+        self._overflow = counter("overflow_rows", "Rows beyond what a time window keeps (max_rows).", *OF_MONITOR)
         self._errors = counter("errors", "Failed attempts of a stage: tried again, or refused for good.", "stage")
-        self._lag = Gauge("offpath_lag_events", "Records not read yet.", ("partition",), registry=registry)
-        self._age = Gauge(
-            "offpath_lag_seconds",
-            "Age of the record read last while others wait behind it, else 0.",
-            ("partition",),
-            registry=registry,
-        )
-        self._fill = Gauge("offpath_window_fill_ratio", "How full the open window is.", names, registry=registry)
-        self._commit = Gauge(
-            "offpath_last_commit_timestamp_seconds", "When the worker last committed; 0 before.", registry=registry
-        )
+
+    def _measure(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"offpath_{name}", text, labels, registry=registry)
+
+        self._lag = gauge("lag_events", "Records not read yet.", "partition")
+        waiting = "Age of the record read last while others wait behind it, else 0."
+        self._age = gauge("lag_seconds", waiting, "partition")
+        self._fill = gauge("window_fill_ratio", "How full the open window is.", *OF_MONITOR)
+        self._commit = gauge("last_commit_timestamp_seconds", "When the worker last committed; 0 before.")
         buckets = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
         self._seconds = Histogram(
-            "offpath_detect_seconds", "Time a detector took a call.", names, registry=registry, buckets=buckets
+            "offpath_detect_seconds", "Time a detector took a call.", OF_MONITOR, registry=registry, buckets=buckets
         )
-        self._create(monitors, reasons)
-        for stage in stages:
-            self._errors.labels(stage)
 
     def _create(self, monitors: Sequence[MonitorLabels], reasons: Iterable[str]) -> None:
         for monitor in monitors:

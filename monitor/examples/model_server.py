@@ -26,12 +26,8 @@ Predict = Callable[[Array], Array]
 def create_app(story: Story, predict: Predict) -> FastAPI:
     """The server of one model; ``predict`` takes ``(n, d)`` rows to ``(n, classes)`` probabilities."""
     app = FastAPI(docs_url=None, redoc_url=None)
-    columns = Columns(story.features)
-    name = story.name
-
-    async def rows(request: Request, protocol: str) -> Array:
-        tensors: Tensors = CODECS[protocol].decode(await request.body(), request.headers)
-        return columns.rows(tensors)
+    _predictions(app, story, predict)
+    _readiness(app, story.name)
 
     @app.exception_handler(InvalidEvent)
     async def bad_request(_: Request, error: InvalidEvent) -> Response:
@@ -39,29 +35,41 @@ def create_app(story: Story, predict: Predict) -> FastAPI:
 
     @app.exception_handler(404)
     async def no_such_path(request: Request, _: Exception) -> Response:
-        return JSONResponse({"error": f"nothing is at {request.url.path}; the model here is {name}"}, 404)
+        return JSONResponse({"error": f"nothing is at {request.url.path}; the model here is {story.name}"}, 404)
+
+    return app
+
+
+def _predictions(app: FastAPI, story: Story, predict: Predict) -> None:
+    name, columns = story.name, Columns(story.features)
+
+    async def answer(request: Request, protocol: str) -> Array:
+        tensors: Tensors = CODECS[protocol].decode(await request.body(), request.headers)
+        return predict(columns.rows(tensors))
 
     @app.post(f"/v1/models/{name}:predict")
     async def v1(request: Request) -> Any:
-        return {"predictions": predict(await rows(request, "v1")).tolist()}
+        return {"predictions": (await answer(request, "v1")).tolist()}
 
     @app.post(f"/v2/models/{name}/infer")
     async def v2(request: Request) -> Any:
-        answer = predict(await rows(request, "v2"))
+        found = await answer(request, "v2")
         output = {
             "name": "probabilities",
             "datatype": "FP64",
-            "shape": list(answer.shape),
-            "data": answer.ravel().tolist(),
+            "shape": list(found.shape),
+            "data": found.ravel().tolist(),
         }
         return {"model_name": name, "outputs": [output]}
 
     @app.post("/api/v1.0/predictions")
     @app.post(f"/seldon/seldon/{name}/api/v1.0/predictions")
     async def seldon(request: Request) -> Any:
-        answer = predict(await rows(request, "seldon")).tolist()
-        return {"data": {"names": list(story.classes), "ndarray": answer}, "meta": {}}
+        found = (await answer(request, "seldon")).tolist()
+        return {"data": {"names": list(story.classes), "ndarray": found}, "meta": {}}
 
+
+def _readiness(app: FastAPI, name: str) -> None:
     @app.get(f"/v1/models/{name}")
     @app.get(f"/v2/models/{name}")
     @app.get(f"/v2/models/{name}/ready")
@@ -69,8 +77,6 @@ def create_app(story: Story, predict: Predict) -> FastAPI:
     @app.get("/v2/health/ready")
     async def ready() -> Any:
         return {"name": name, "ready": True}
-
-    return app
 
 
 def main() -> None:

@@ -69,11 +69,7 @@ def summarise(
     rows = {(finding["request_id"], instance["row"]) for finding in flagged for instance in finding["instances"]}
     planted = set(sent.planted.items())
     return Summary(
-        example,
-        seed,
-        sent.answered,
-        sent.failed,
-        seen.captured,
+        example, seed, sent.answered, sent.failed, seen.captured,
         max(0, 2 * sent.answered - own.judged + own.dead_letters),
         len(clean),
         before,
@@ -83,4 +79,4 @@ def summarise(
         len(rows - planted),
         "" if first is None else texts.get(str(later[first]["id"]), ""),
         round(seconds, 1),
-    )
+    )  # fmt: skip
