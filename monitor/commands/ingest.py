@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import socket
     import ssl
 
+    import uvicorn
+
     from monitor.ingest import Endpoint
 
 HELP = "take CloudEvents over HTTP (KServe, Seldon, Knative) into the log"
@@ -17,7 +19,7 @@ EXAMPLE = """example:
   offpath ingest --config offpath.yaml
   curl -i http://127.0.0.1:9091/ -H 'ce-specversion: 1.0' -H 'ce-id: 1' -H 'ce-source: me' \\
     -H 'ce-type: org.kubeflow.serving.inference.request' -H 'ce-inferenceservicename: income' \\
-    -H 'content-type: application/json' -d '{"instances": [[1, 2]]}'
+    -H 'content-type: application/json' -d '{"instances": [[39, 40, "Male"]]}'
 
 OFFPATH_INGEST_TOKEN: if set, senders must show it as 'Authorization: Bearer TOKEN'.
 What it answers, TLS and limits: docs/ingest.md."""
@@ -59,22 +61,9 @@ def _serve(endpoint: Endpoint, listen: str, admin: str | None, tls: ssl.SSLConte
     import logging
     import signal
 
-    import uvicorn
-
-    from monitor.ingest.heads import BoundedHeads
     from monitor.web.server import PageServer
 
-    config = uvicorn.Config(
-        endpoint.app(),
-        http=BoundedHeads,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    config.load()
-    config.ssl = tls
-    server = uvicorn.Server(config)
+    server = _server(endpoint, tls)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -82,18 +71,35 @@ def _serve(endpoint: Endpoint, listen: str, admin: str | None, tls: ssl.SSLConte
     # For a signal before uvicorn listens to them, and for the one that it raises again after it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    logger = logging.getLogger("offpath.ingest")
     with _listening(listen) as listener:
         page = PageServer(endpoint.admin_app(), admin, "ingest.admin") if admin is not None else None
-        if page is not None:
-            logger.info("/healthz, /readyz and /metrics on %s", page.address)
         host, port = listener.getsockname()[:2]
-        scheme, host = "https" if tls is not None else "http", f"[{host}]" if ":" in host else host
-        logger.info("taking CloudEvents on %s://%s:%d", scheme, host, port)
+        address = f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+        more = f", administration at {page.address}" if page is not None else ""
+        logging.getLogger("offpath.ingest").info("taking CloudEvents on %s%s", address, more)
         server.run(sockets=[listener])
         if page is not None:
             page.stop()
     return 0
+
+
+def _server(endpoint: Endpoint, tls: ssl.SSLContext | None) -> uvicorn.Server:
+    import uvicorn
+
+    from monitor.ingest.heads import BoundedHeads
+
+    config = uvicorn.Config(
+        endpoint.app(),
+        http=BoundedHeads,
+        log_config=None,
+        log_level="warning",  # its lines of start and stop tell nothing that ours do not
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    config.load()
+    config.ssl = tls
+    return uvicorn.Server(config)
 
 
 def _listening(listen: str) -> socket.socket:

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(settings: Settings, args: argparse.Namespace) -> int:
     import asyncio
+    import logging
     import signal
 
     from monitor import wiring
@@ -43,6 +44,8 @@ async def _run(settings: Settings, args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, assembly.worker.stop)
     page = None if args.no_page else wiring.serve_page(settings, assembly, args.listen or settings.worker.listen)
+    if page is not None:
+        logging.getLogger("offpath.worker").info("status page on %s, metrics at %s/metrics", *[page.address] * 2)
     try:
         await assembly.worker.run()
     finally:

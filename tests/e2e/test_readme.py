@@ -99,7 +99,8 @@ def offpath(folder: Path, upstream: int) -> Iterator[Callable[..., Any]]:
             done = subprocess.run(arguments, cwd=folder, env=environ, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
-        started.append(subprocess.Popen(arguments, cwd=folder, env=environ, stderr=subprocess.DEVNULL))
+        with (folder / f"{command.split()[1]}.log").open("w") as said:
+            started.append(subprocess.Popen(arguments, cwd=folder, env=environ, stderr=said))
         return ports
 
     yield run
@@ -131,6 +132,7 @@ def test_a_model_of_ones_own(offpath: Callable[..., Any], folder: Path) -> None:
     until(lambda: httpx.get(f"{page}/api/pipeline").json()["events"] >= 2)
     names = [monitor["name"] for monitor in httpx.get(f"{page}/api/monitors").json()]
     assert names == ["income-drift", "income-outliers"]
+    assert f"status page on {page}, metrics at {page}/metrics" in (folder / "worker.log").read_text()
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -54,7 +56,9 @@ class Server:
             env={"PATH": "/usr/bin:/bin", **environ},
         )
         assert self.process.stderr is not None
+        self.said: list[str] = []
         for line in self.process.stderr:
+            self.said.append(line)
             if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
                 break
@@ -133,6 +137,28 @@ def test_sigterm_ends_it_well_and_what_was_accepted_is_there(server: Server) -> 
     assert status == 0
     assert "Traceback" not in told
     assert len(server.stored()) == 1
+
+
+def test_it_says_where_it_is_and_nothing_of_its_web_server(server: Server) -> None:
+    _, told = server.stop()
+    assert re.fullmatch(r"[^\n]*taking CloudEvents on http://127.0.0.1:\d+\n", "".join([*server.said, told]))
+
+
+def test_the_example_of_the_help_works(server: Server) -> None:
+    from monitor.commands import ingest
+
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("the example calls curl: install it")
+    lines = ingest.EXAMPLE.replace("\\\n", " ").splitlines()
+    (command,) = (line for line in lines if line.strip().startswith("curl"))
+    words = shlex.split(command.replace("127.0.0.1:9091", f"127.0.0.1:{server.port}"))
+    answer = subprocess.run([curl, "-s", *words[1:]], capture_output=True, text=True, check=True).stdout
+    assert answer.startswith("HTTP/1.1 202 ")
+    (stored,) = server.stored()
+    assert stored.value == b'{"instances": [[39, 40, "Male"]]}'
+    guide = Path(ingest.__file__).parents[2] / "docs" / "ingest.md"
+    assert " ".join(command.split()) in " ".join(guide.read_text().replace("\\\n", " ").split())
 
 
 def test_a_token_from_the_environment(tmp_path: Path) -> None:

@@ -41,15 +41,11 @@ class Server:
         config.write_text(json.dumps({"transport": {"path": "log.db"}, "ingest": ingest}))
         command = [sys.executable, "-m", "monitor", "ingest", "--config", str(config)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.admin = self._told(r"/metrics on (http://127\.0\.0\.1:\d+)")
-        self.url = self._told(r"CloudEvents on (https?://127\.0\.0\.1:\d+)")
-
-    def _told(self, pattern: str) -> str:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if found := re.search(pattern, line):
-                return found[1]
-        raise AssertionError("the server did not start")
+        line = self.process.stderr.readline()
+        found = re.search(r"taking CloudEvents on (https?://\S+), administration at (http://\S+)", line)
+        assert found, line
+        self.url, self.admin = found.groups()
 
     def stop(self) -> str:
         self.process.send_signal(signal.SIGTERM)
