@@ -3,9 +3,10 @@
 from monitor.wiring.captured import captured_rows
 from monitor.wiring.ingest import build_endpoint, endpoint_tls
 from monitor.wiring.monitors import build_specs, selected_features, selection
+from monitor.wiring.page import serve_page
 from monitor.wiring.routes import build_pipeline
 from monitor.wiring.transport import OpenTransport, open_log, open_transport
-from monitor.wiring.worker import Assembly, build, serve_page
+from monitor.wiring.worker import Assembly, build
 
 __all__ = [
     "Assembly",

@@ -1,4 +1,4 @@
-"""A worker with everything around it, and its page."""
+"""A worker with everything around it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detectors.base import Detector, DetectorError
 from monitor.findings import MonitorSpec
 from monitor.outcome import REASONS
 from monitor.settings import Settings, StoreSink, parse_duration
 from monitor.transport.base import Source
-from monitor.wiring.monitors import build_specs, in_words
+from monitor.wiring.monitors import build_specs
 from monitor.wiring.outlets import SinkOutlet, build_outlets, monitor_labels
 from monitor.wiring.routes import build_pipeline
 from monitor.wiring.transport import OpenTransport, open_transport
@@ -23,7 +22,6 @@ from monitor.worker import Worker
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from monitor.web.server import PageServer
     from sinks.pipeline_metrics import PipelineMetrics
     from sinks.prometheus import PrometheusSink as Prometheus
 
@@ -62,10 +60,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     from sinks.prometheus import PrometheusSink as Prometheus
 
     specs = build_specs(settings)
-    if any(_needs_torch(spec.detector) for spec in specs):
-        import torch
-
-        torch.set_num_threads(settings.worker.torch_threads)
+    _bound_threads(settings, specs)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which tells nothing here
     metrics = CollectorRegistry()
     transport = open_transport(settings)
@@ -79,29 +74,29 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     for collector in transport.collectors():
         metrics.register(collector)
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
-    if scores is not None:
-        _show_again(settings, scores, specs)
+    _show_again(settings, scores, specs)
     stages = ("commit", "dead_letters", *(type(outlet.sink).__name__ for outlet in outlets))
     numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages)
-    worker = Worker(
-        source,
-        build_pipeline(settings, specs),
-        outlets,
-        dead_letters,
-        numbers,
-        clock,
-        parse_duration(settings.worker.commit_every),
-    )
+    pipeline, commit_every = build_pipeline(settings, specs), parse_duration(settings.worker.commit_every)
+    worker = Worker(source, pipeline, outlets, dead_letters, numbers, clock, commit_every)
     return Assembly(worker, metrics, transport, source, outlets, specs, numbers)
 
 
-def _show_again(settings: Settings, sink: Prometheus, specs: Sequence[MonitorSpec]) -> None:
+def _bound_threads(settings: Settings, specs: Sequence[MonitorSpec]) -> None:
+    """torch takes every core otherwise; it is loaded only where a detector needs it."""
+    if any("torch" in getattr(type(spec.detector), "requires", ()) for spec in specs):
+        import torch
+
+        torch.set_num_threads(settings.worker.torch_threads)
+
+
+def _show_again(settings: Settings, sink: Prometheus | None, specs: Sequence[MonitorSpec]) -> None:
     """A restart must not look like the end of an alarm, or like a monitor that never judged."""
     from sinks.records import Unavailable
     from sinks.store import FindingStore
 
     store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)
-    if store is None:
+    if store is None or sink is None:
         return
     with suppress(Unavailable):
         findings = FindingStore(Path(store.path))
@@ -109,36 +104,3 @@ def _show_again(settings: Settings, sink: Prometheus, specs: Sequence[MonitorSpe
             if (latest := findings.latest(spec.name)) is not None:
                 sink.resume(latest)
         findings.close()
-
-
-def _needs_torch(detector: Detector) -> bool:
-    return "torch" in getattr(type(detector), "requires", ())
-
-
-def serve_page(settings: Settings, assembly: Assembly, listen: str) -> PageServer:
-    """The status page, /api and /metrics of a worker, in a thread.
-
-    Raises
-    ------
-    DetectorError : no sink of the configuration is a store, which the page reads.
-    OSError : the address is taken.
-    """
-    from monitor.web.app import create_app
-    from monitor.web.overview import MonitorInfo, Overview
-    from monitor.web.server import PageServer
-    from sinks.store import FindingStore
-
-    store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)
-    if store is None:
-        raise DetectorError("the status page reads a sink of type store: configure one, or give --no-page")
-    windows = {monitor.name: in_words(monitor.window) for monitor in settings.monitors}
-    infos = tuple(
-        MonitorInfo(
-            s.name, s.namespace, s.model, s.kind, s.detector.meta.detector_type, windows[s.name],
-            tuple(feature.name for feature in s.features),
-        )
-        for s in assembly.specs
-    )  # fmt: skip
-    metrics = assembly.metrics
-    overview = Overview(infos, time.time, metrics.summary)
-    return PageServer(create_app(FindingStore(Path(store.path)), assembly.registry, overview), listen)
