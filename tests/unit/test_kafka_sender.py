@@ -18,7 +18,7 @@ from monitor.transport.base import Idle, Waiting
 from monitor.transport.kafka import pump as pump_module
 from monitor.transport.kafka import sender as sender_module
 from monitor.transport.kafka.checkpoints import INLINE_BYTES, States, pack, unpack
-from monitor.transport.kafka.port import Outcome, Sent, TooLarge
+from monitor.transport.kafka.port import Outcome, Refused, Sent
 from monitor.transport.kafka.publisher import KafkaPublisher
 from monitor.transport.kafka.pump import Pump
 from monitor.transport.kafka.sender import Sender
@@ -41,7 +41,7 @@ class FakeProducer:
     def send(self, topic: str, records: Sequence[Record]) -> list[Outcome]:
         self.open.wait(10)
         if any(len(r.value or b"") > self.limit for r in records):
-            return [TooLarge("too large")] * len(records)
+            return [Refused("too large")] * len(records)
         self.batches.append([r.headers["n"] for r in records])
         return [Sent(0, i) for i in range(len(records))]
 
@@ -237,3 +237,60 @@ def test_a_large_state_is_stored_before_it_is_named_and_overwrites_nothing_that_
     second = states.save(0, large(5))
     states.committed([0])
     assert States("g/t", write, compacted, 4000).load(0, second) == large(5)
+
+
+class Picky(FakeProducer):
+    """Refuses a batch with a bad record as a whole; is away from the ``calls``-th batch on."""
+
+    def __init__(self, bad: set[int], calls: int = 10**9) -> None:
+        super().__init__()
+        self.bad, self.calls, self.taken, self.sends = bad, calls, [], 0  # type: ignore[var-annotated]
+
+    def send(self, topic: str, records: Sequence[Record]) -> list[Outcome]:
+        self.sends += 1
+        numbers = [int(r.headers["n"]) for r in records]
+        if self.sends > self.calls:
+            return [Unavailable("away")] * len(records)
+        if self.bad & set(numbers):
+            return [Refused("bad")] * len(records)
+        self.taken += numbers
+        return [Sent(0, i) for i in range(len(records))]
+
+
+def published(producer: Picky, records: Sequence[Record]) -> tuple[set[int], set[int]]:
+    """Numbers of the records that are refused, and of those that are left."""
+
+    async def go() -> tuple[set[int], set[int]]:
+        sender = Sender(lambda: producer, 1.0)
+        refused: Sequence[Record] = ()
+        left: Sequence[Record] = ()
+        try:
+            await KafkaPublisher(sender, "t", 1000).publish(records)
+        except Unavailable as error:
+            refused, left = error.refused, error.left or ()
+        except Rejected as error:
+            refused = error.refused or ()
+        await sender.close()
+        return {int(r.headers["n"]) for r in refused}, {int(r.headers["n"]) for r in left}
+
+    return asyncio.run(go())
+
+
+@given(st.sets(st.integers(0, 19)), st.integers(1, 20), st.integers(1, 60))
+def test_of_a_refused_batch_every_record_is_taken_once_refused_or_left(bad: set[int], n: int, calls: int) -> None:
+    producer = Picky(bad, calls)
+    refused, left = published(producer, [record(i) for i in range(n)])
+    assert producer.taken == sorted(set(producer.taken)), "in order, none twice"
+    assert refused <= bad
+    assert not left & set(producer.taken)
+    assert set(producer.taken) | refused | left == set(range(n))
+    if calls > 2 * n:
+        assert not left
+        assert refused == bad & set(range(n))
+
+
+def test_one_bad_record_among_a_thousand_costs_few_sends() -> None:
+    producer = Picky({700})
+    assert published(producer, [record(i) for i in range(1000)]) == ({700}, set())
+    assert producer.taken == [i for i in range(1000) if i != 700]
+    assert producer.sends <= 21

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 
 from monitor.transport.kafka.options import KafkaOptions
-from monitor.transport.kafka.port import Outcome, Sent, TooLarge
+from monitor.transport.kafka.port import Outcome, Refused, Sent
 from monitor.transport.kafka.records import headers_out, milliseconds
 from monitor.transport.kafka.trouble import definite, unavailable
 from sinks.records import Record, Rejected
@@ -23,8 +23,7 @@ LATE_SECONDS = 2.0
 
 NOT_ACKNOWLEDGED = "the record was not acknowledged"
 
-_LARGE = "MSG_SIZE_TOO_LARGE"
-_FINAL = frozenset({_LARGE, "INVALID_MSG", "INVALID_RECORD", "INVALID_TIMESTAMP", "INVALID_MSG_SIZE"})
+_FINAL = frozenset({"MSG_SIZE_TOO_LARGE", "INVALID_MSG", "INVALID_RECORD", "INVALID_TIMESTAMP", "INVALID_MSG_SIZE"})
 
 
 class ConfluentProducer:
@@ -108,5 +107,4 @@ def _failure(error: Any) -> Rejected | str:
     text = f"{error.name()}: {error.str()}"
     if error.name() not in _FINAL:
         return text
-    kind = TooLarge if error.name() == _LARGE else Rejected
-    return kind(f"Kafka refuses the record ({text})")
+    return Refused(f"Kafka refuses the record ({text})")

@@ -19,8 +19,8 @@ class Fenced(Exception):
     """The broker refused a commit: this member has lost its partitions, or they are being handed over."""
 
 
-class TooLarge(Rejected):
-    """The broker finds the record too large, or the batch that it came in."""
+class Refused(Rejected):
+    """The broker refuses the record, or only the batch that it came in, because of another."""
 
 
 class Sent(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
+    InvalidRecordError,
     InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -23,7 +24,7 @@ from kafka.errors import (
 )
 
 from monitor.transport.kafka.options import OVERHEAD, KafkaOptions
-from monitor.transport.kafka.port import Outcome, Sent, TooLarge
+from monitor.transport.kafka.port import Outcome, Refused, Sent
 from monitor.transport.kafka.python_opening import opened
 from monitor.transport.kafka.records import headers_out, milliseconds
 from monitor.transport.kafka.trouble import unavailable
@@ -34,7 +35,10 @@ BATCH_BYTES = 128 * 1024
 
 LATE_SECONDS = 2.0
 
-_FINAL = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError, ValueError, TypeError)
+_BY_BROKER = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError, InvalidTimestampError)
+_FINAL = (*_BY_BROKER, ValueError, TypeError)
+_NEIGHBOUR = "part of a batch"
+"""What the library says of a record that came with one that the broker refused; its error has no class of its own."""
 
 
 class PythonProducer:
@@ -104,14 +108,13 @@ class PythonProducer:
             return found
 
     def _settled(self, results: Sequence[Sent | Exception]) -> list[Outcome]:
-        failed = [result for result in results if isinstance(result, Exception) and not isinstance(result, _FINAL)]
+        failed = [result for result in results if isinstance(result, Exception) and not _final(result)]
         if not failed:
             return [result if isinstance(result, Sent) else _rejected(result) for result in results]
         away = unavailable(self._options, [*self._heard, repr(failed[-1])], "nothing could be published")
         self._drop()
         return [
-            result if isinstance(result, Sent) else _rejected(result) if isinstance(result, _FINAL) else away
-            for result in results
+            result if isinstance(result, Sent) else _rejected(result) if _final(result) else away for result in results
         ]
 
     def _drop(self) -> None:
@@ -123,6 +126,14 @@ class PythonProducer:
         producer._closed = True  # a close that failed would be tried again, and fail, when the object goes
 
 
+def _final(error: Exception) -> bool:
+    return isinstance(error, _FINAL) or _because_of_another(error)
+
+
+def _because_of_another(error: Exception) -> bool:
+    return type(error) is KafkaError and _NEIGHBOUR in str(error)
+
+
 def _rejected(error: Exception) -> Rejected:
-    kind = TooLarge if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)) else Rejected
+    kind = Refused if isinstance(error, _BY_BROKER) or _because_of_another(error) else Rejected
     return kind(f"Kafka refuses the record ({type(error).__name__}): {error}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from monitor.transport.kafka.port import Outcome, Producer, TooLarge
+from monitor.transport.kafka.port import Outcome, Producer, Refused
 from monitor.transport.kafka.records import size
 from sinks.records import Record, Unavailable
 
@@ -118,12 +118,7 @@ class Sender:
     def _send(self, topic: str, records: Sequence[Record]) -> list[Outcome]:
         if self._producer is None:
             self._producer = self._open()
-        outcomes = self._producer.send(topic, records)
-        if len(records) > 1:  # the broker refuses a batch as a whole: perhaps only one of its records is too large
-            for i, outcome in enumerate(outcomes):
-                if isinstance(outcome, TooLarge):
-                    outcomes[i] = self._producer.send(topic, records[i : i + 1])[0]
-        return outcomes
+        return _send_apart(self._producer, topic, records)
 
     def _settle(self, jobs: Sequence[_Job], outcomes: Sequence[Outcome]) -> None:
         start = 0
@@ -139,6 +134,28 @@ class Sender:
         self._room.set()
         if not job.done.done():
             job.done.set_result(outcomes)
+
+
+def _send_apart(producer: Producer, topic: str, records: Sequence[Record]) -> list[Outcome]:
+    """Send; what the broker refuses together in halves again, until it is known which records are meant.
+
+    Brokers refuse a batch as a whole. In halves a bad record among a thousand costs twenty sends more, and the others
+    keep their order.
+    """
+    outcomes = producer.send(topic, records)
+    refused = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Refused)]
+    if len(records) == 1 or not refused:
+        return outcomes
+    middle = (len(refused) + 1) // 2
+    away: Unavailable | None = None
+    for half in (refused[:middle], refused[middle:]):
+        if not half:
+            continue
+        again: list[Outcome] = [away] * len(half) if away else _send_apart(producer, topic, [records[i] for i in half])
+        for i, outcome in zip(half, again, strict=True):
+            outcomes[i] = outcome
+        away = next((outcome for outcome in again if isinstance(outcome, Unavailable)), None)
+    return outcomes
 
 
 def _batches(records: Sequence[Record]) -> list[tuple[Sequence[Record], int]]:
