@@ -61,9 +61,9 @@ def override(document: Document, environ: Mapping[str, str]) -> None:
 
 def _named(values: Mapping[str, Any]) -> Iterator[str]:
     """The variables that the configuration itself names."""
-    capture, transport = values.get("capture"), values.get("transport")
+    capture, ingest, transport = values.get("capture"), values.get("ingest"), values.get("transport")
     security = transport.get("security") if isinstance(transport, dict) else None
-    for section, key in ((capture, "redact_key_env"), (security, "password_env")):
+    for section, key in ((capture, "redact_key_env"), (ingest, "token_env"), (security, "password_env")):
         name = section.get(key) if isinstance(section, dict) else None
         if isinstance(name, str):
             yield name
