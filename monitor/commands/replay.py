@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.commands.progress import progress_bar
+
 if TYPE_CHECKING:
     from detectors.base import Array
+    from monitor.commands.account import Account
     from monitor.findings import EventRows, MonitorSpec
     from monitor.outcome import Outcome
     from monitor.settings import Settings
@@ -21,6 +23,8 @@ EXAMPLE = """examples:
   offpath replay --config offpath.yaml                        the configured log, from its oldest record
   offpath replay --config offpath.yaml --log captured.db --json
   offpath replay --config offpath.yaml --table last-month.csv --monitor income-drift"""
+
+Progress = Callable[[float], object]
 
 BLOCK = 256
 """Table rows judged at a time."""
@@ -35,60 +39,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--table", type=Path, help="rows of a CSV, Parquet or npz file, as if they were requests")
     parser.add_argument("--monitor", action="append", help="only this monitor (may be given again)")
     parser.add_argument("--all", action="store_true", help="print evaluations without a finding too")
-    parser.add_argument("--json", action="store_true", help="one finding a line, as JSON")
+    parser.add_argument("--json", action="store_true", help="one finding a line, as JSON, as they come")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     from monitor import configuration, wiring
+    from monitor.commands.account import Account
 
     settings = only(configuration.load(args.config), args.monitor)
     specs = wiring.build_specs(settings)
     fill: dict[str, float] = {}
-    outcomes = from_table(specs, args.table, fill) if args.table else from_log(settings, specs, args.log, fill)
-    total = Total({spec.name: 0 for spec in specs})
-    for outcome in outcomes:
-        for letter in outcome.dead_letters:
-            place = f"{letter.delivery.partition}:{letter.delivery.offset}"
-            print(f"{place}  unusable: {letter.reason}: {letter.message}", file=sys.stderr)
-        total.unusable += len(outcome.dead_letters)
-        for finding in outcome.findings:
-            total.add(finding)
-            if args.all or finding.alarm or args.json:
-                print_finding(finding, args.json, is_table=bool(args.table))
+    account = Account({spec.name: 0 for spec in specs}, is_table=bool(args.table))
+    with progress_bar(args.quiet or args.json) as bar, bar.step("judging") as progress:
+        if args.table:
+            outcomes = from_table(specs, args.table, fill, progress)
+        else:
+            outcomes = from_log(settings, specs, args.log, fill, progress)
+        for outcome in outcomes:
+            take(outcome, account, args)
     if not args.json:
-        for name, windows in total.windows.items():
-            if not windows:
-                print(f"{name}: no window was full, the last one is filled to {fill.get(name, 0.0):.0%}")
-        print(total.in_words(is_table=bool(args.table)))
+        for line in (*account.told(), *account.silent(fill), account.in_words()):
+            print(line)
     return 0
 
 
-@dataclass(slots=True)
-class Total:
-    """What was said, in numbers; ``windows`` judged, by monitor."""
-
-    windows: dict[str, int]
-    alarms: int = 0
-    flagged: int = 0
-    unusable: int = 0
-
-    def add(self, finding: Finding) -> None:
-        if finding.scope == "window":
-            self.windows[finding.monitor] += 1
-            self.alarms += finding.alarm
-        else:
-            self.flagged += len(finding.instances)
-
-    def in_words(self, *, is_table: bool) -> str:
-        """
-        >>> Total({"drift": 2}, alarms=1).in_words(is_table=True)
-        '2 windows judged, 1 alarm, 0 rows flagged'
-        """
-        counts = [(sum(self.windows.values()), "window", " judged"), (self.alarms, "alarm", "")]
-        counts.append((self.flagged, "row", " flagged"))
-        if not is_table:
-            counts.append((self.unusable, "unusable event", ""))
-        return ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}{more}" for n, what, more in counts)
+def take(outcome: Outcome, account: Account, args: argparse.Namespace) -> None:
+    """Note what came of a block; with ``--json`` tell it at once."""
+    for letter in outcome.dead_letters:
+        place = f"{letter.delivery.partition}:{letter.delivery.offset}"
+        print(f"{place}  unusable: {letter.reason}: {letter.message}", file=sys.stderr)
+    account.unusable += len(outcome.dead_letters)
+    account.count(outcome.tally)
+    for finding in outcome.findings:
+        account.add(finding)
+        if args.json:
+            print(as_json(finding, account.is_table))
+        elif args.all or finding.alarm:
+            account.note(finding)
 
 
 def only(settings: Settings, names: list[str] | None) -> Settings:
@@ -106,7 +94,7 @@ def only(settings: Settings, names: list[str] | None) -> Settings:
 
 
 def from_log(
-    settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | None, fill: dict[str, float]
+    settings: Settings, specs: tuple[MonitorSpec, ...], path: Path | None, fill: dict[str, float], progress: Progress
 ) -> Iterator[Outcome]:
     """Judge every record of the log's topic, without a consumer group; ``fill`` tells of windows left open."""
     from contextlib import closing
@@ -122,16 +110,24 @@ def from_log(
             raise ValueError(f"transport.type is {settings.transport.type}: say which embedded log to read")
         path = Path(settings.transport.path)
     with closing(EmbeddedLog(path, create=False)) as log:
-        for block in log.scan(settings.transport.topic):
+        topic = settings.transport.topic
+        total, done = sum(stats.end - stats.start for stats in log.stats(topic)), 0
+        for block in log.scan(topic):
             if block.partition not in assigned:
                 assigned.add(block.partition)
                 pipeline.assign(block.partition, None)
             yield pipeline.process(block.partition, block.deliveries)
+            done += len(block.deliveries)
+            progress(done / max(total, done))
     fill.update(pipeline.fill())
 
 
-def from_table(specs: tuple[MonitorSpec, ...], path: Path, fill: dict[str, float]) -> Iterator[Outcome]:
+def from_table(
+    specs: tuple[MonitorSpec, ...], path: Path, fill: dict[str, float], progress: Progress
+) -> Iterator[Outcome]:
     """Judge a table's rows, one event a row, a second apart; ``fill`` tells of windows left open."""
+    from collections import Counter
+
     from monitor import tables
     from monitor.judge import make_judge
     from monitor.outcome import Outcome, Tally
@@ -139,10 +135,12 @@ def from_table(specs: tuple[MonitorSpec, ...], path: Path, fill: dict[str, float
     judges = [
         (make_judge(spec, f"{path.name}/0", None, 0), tables.read(path, spec.features).rows, spec) for spec in specs
     ]
-    for start in range(0, max((len(rows) for _, rows, _ in judges), default=0), BLOCK):
+    total = max((len(rows) for _, rows, _ in judges), default=0)
+    for start in range(0, total, BLOCK):
         for judge, rows, spec in judges:
             events = [table_row(path, spec, rows, i) for i in range(start, min(start + BLOCK, len(rows)))]
-            yield Outcome(list(judge.take(events)), [], Tally())
+            yield Outcome(list(judge.take(events)), [], Tally(rows=Counter({spec.name: len(events)})))
+        progress(min(start + BLOCK, total) / total)
     fill.update({spec.name: judge.window.fill() for judge, _, spec in judges})
 
 
@@ -159,13 +157,10 @@ def table_row(path: Path, spec: MonitorSpec, rows: Array, i: int) -> EventRows:
     return EventRows(Rows(rows[i : i + 1], f"{path.name}/0", i, float(i)), event)
 
 
-def print_finding(finding: Finding, as_json: bool, *, is_table: bool = False) -> None:
-    if as_json:
-        print(finding.to_json().decode())
-        return
-    judged = "ALARM" if finding.alarm else finding.verdict.state
-    word = finding.kind if finding.scope == "instance" else judged
-    first, last = finding.first.offset + 1, finding.last.offset + 1
-    rows = f"row {first:,}" if first == last else f"rows {first:,} to {last:,}"
-    place = f"{rows:<19}" if is_table else f"{finding.end:%Y-%m-%d %H:%M:%S}"
-    print(f"{place}  {finding.monitor:<24} {word:<18} {finding.text}")
+def as_json(finding: Finding, is_table: bool) -> str:
+    """A line; rows of a table have places, and no times."""
+    if not is_table:
+        return finding.to_json().decode()
+    import json
+
+    return json.dumps({**finding.to_dict(), "time": None, "start": None, "end": None})

@@ -223,6 +223,47 @@ def test_replay_over_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert not (folder / ".offpath").exists(), "nothing is written"
 
 
+def test_replay_tells_in_the_order_of_the_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both monitors judge blocks of 256 rows in turns, and their windows are of other sizes."""
+    fit_both(capsys)
+    (folder / "young.csv").write_text("age,sex\n" + "21,F\n" * 45 + "400,M\n" + "22,M\n" * 154 + "23,F\n" * 400)
+    lines = run(capsys, "replay --table young.csv --all").splitlines()
+    ends = [int(found[1].replace(",", "")) for line in lines if (found := re.match(r"rows? (?:\d+ to )?(\d+) ", line))]
+    assert len(ends) == 600 // 50 + 600 // 40 + 1
+    assert ends == sorted(ends)
+    assert any(re.match(r"row 46 +outliers +outlier +age = 400", line) for line in lines)
+    told = json.loads(run(capsys, "replay --table young.csv --json").splitlines()[0])
+    assert (told["time"], told["start"], told["end"]) == (None, None, None)
+    assert told["last"]["offset"] in (39, 45, 49)
+
+
+def test_replay_over_several_partitions_tells_in_the_order_of_time(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_both(capsys)
+    document = yaml.safe_load((folder / "offpath.yaml").read_text())
+    (folder / "offpath.yaml").write_text(yaml.safe_dump({**document, "transport": {"partitions": 2}}))
+    log = wiring.open_log(configuration.load(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, [[400, "F"]])._replace(key="ab"[i % 2]) for i in range(900)])
+    assert [stats.end > 256 for stats in log.stats("payloads")] == [True, True]
+    log.close()
+    lines = run(capsys, "replay --monitor outliers").splitlines()
+    assert len({line[:19] for line in lines[:-1]}) == 900
+    assert lines[:-1] == sorted(lines[:-1])
+
+
+def test_replay_says_why_there_is_nothing_to_say(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit_both(capsys)
+    log = wiring.open_log(configuration.load(folder / "offpath.yaml"))
+    other = record(1, [[30, "F"]])
+    log.append("payloads", [other._replace(headers={**other.headers, "ce_modelid": "other"})])
+    log.close()
+    assert run(capsys, "replay --monitor drift").splitlines() == [
+        "drift: no rows came",
+        "0 windows judged, 0 alarms, 0 rows flagged, 0 unusable events; passed over: 1 unknown model",
+    ]
+
+
 def test_replay_over_too_short_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit_both(capsys)
     (folder / "few.csv").write_text("sex,age\n" + "F,21\n" * 20)
