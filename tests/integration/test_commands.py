@@ -244,7 +244,7 @@ def test_replay_over_several_partitions_tells_in_the_order_of_time(
     document = yaml.safe_load((folder / "offpath.yaml").read_text())
     (folder / "offpath.yaml").write_text(yaml.safe_dump({**document, "transport": {"partitions": 2}}))
     log = wiring.open_log(configuration.load(folder / "offpath.yaml"))
-    log.append("payloads", [record(i, [[400, "F"]])._replace(key="ab"[i % 2]) for i in range(900)])
+    log.append("payloads", [record(i, [[400, "F"]])._replace(key="ad"[i % 2]) for i in range(900)])
     assert [stats.end > 256 for stats in log.stats("payloads")] == [True, True]
     log.close()
     lines = run(capsys, "replay --monitor outliers").splitlines()
