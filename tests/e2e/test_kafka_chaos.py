@@ -1,0 +1,274 @@
+"""Three workers and three brokers, all of which die at random, and a receiver that fails: no finding twice or missing.
+
+The oracle is one uninterrupted pipeline over what the topic holds at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kafka_broker import Broker
+
+from detectors import artifact
+from detectors.drift.ks import KSDrift
+from monitor import configuration, wiring
+from monitor.events import Record
+from monitor.settings import Settings
+from monitor.transport.base import Assigned, Block, Idle
+from sinks.base import Finding, Unavailable
+from sinks.cloudevents import to_record
+
+MODELS, PARTITIONS, WORKERS = 12, 6, 3
+PATIENCE = 180.0
+"""Seconds within which everything has to be judged once nothing fails any more."""
+
+pytestmark = [
+    pytest.mark.usefixtures("lenient_with_sockets"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+
+class Receiver:
+    """Takes findings as CloudEvents; while ``failing`` it answers 503. ``found`` holds what came, by id."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.found: dict[str, set[str]] = {}
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                told = {name.lower().replace("-", "_"): value for name, value in self.headers.items()}
+                if not outer.failing:
+                    outer.found.setdefault(told["ce_id"], set()).add(one_text(told, body))
+                self.send_response(503 if outer.failing else 202)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def one_text(headers: Mapping[str, str], body: bytes) -> str:
+    """An event's attributes and data."""
+    attributes = {name: value for name, value in headers.items() if name.startswith("ce_")}
+    return json.dumps([attributes, json.loads(body)], sort_keys=True)
+
+
+class Workers:
+    """Worker processes of one group."""
+
+    def __init__(self, config: Path, log: Path) -> None:
+        self._command = [sys.executable, "-m", "monitor", "worker", "--config", str(config), "--no-page"]
+        self._log = log.open("wb")
+        self.running = [self._start() for _ in range(WORKERS)]
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+
+    def kill(self, rng: random.Random) -> None:
+        """SIGKILL for one, which starts again."""
+        i = rng.randrange(WORKERS)
+        self.running[i].kill()
+        self.running[i].wait()
+        self.running[i] = self._start()
+
+    async def join_and_leave(self, seconds: float) -> None:
+        """One more for a while: partitions move to it and back."""
+        guest = self._start()
+        await asyncio.sleep(seconds)
+        guest.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(guest.wait, 60) in (0, -signal.SIGTERM)  # the latter while it still started
+
+    def end(self) -> None:
+        for worker in self.running:
+            worker.kill()
+            worker.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def configure(folder: Path, brokers: list[Broker], url: str, window: int) -> Path:
+    reference = np.random.default_rng(0).normal(size=(500, 2))
+    artifact.save(KSDrift(p_val=0.2).fit(reference), folder / "ks")
+    topic = f"chaos-{uuid.uuid4().hex[:8]}"
+    detector = {"type": "KSDrift", "artifact": str(folder / "ks")}
+    told = {
+        "models": [{"name": f"m{i}"} for i in range(MODELS)],
+        "monitors": [
+            {"name": f"drift-{i}", "model": f"m{i}", "window": {"count": window}, "detector": detector}
+            for i in range(MODELS)
+        ],
+        "transport": {
+            "type": "kafka", "bootstrap": ",".join(broker.address for broker in brokers), "topic": topic,
+            "dead_letters": f"{topic}-dead", "state": f"{topic}-state", "partitions": PARTITIONS, "replication": 3,
+            "session_timeout": "6s",
+        },
+        "sinks": [{"type": "cloudevents", "url": url, "timeout": "5s"}],
+        "worker": {"group": topic, "lookback": 2000, "commit_every": "300ms"},
+    }  # fmt: skip
+    path = folder / "chaos.yaml"
+    path.write_text(json.dumps(told))
+    return path
+
+
+def event(i: int, rng: random.Random) -> Record:
+    rows = [[round(rng.gauss(0, 1), 3), round(rng.gauss(0.3, 1), 3)] for _ in range(rng.randint(1, 3))]
+    headers = {
+        "ce_id": str(i), "ce_source": "chaos", "ce_type": "org.kubeflow.serving.inference.request",
+        "ce_modelid": f"m{i % MODELS}", "ce_time": f"2026-01-01T{i // 36000 % 24:02}:{i // 600 % 60:02}:00Z",
+    }  # fmt: skip
+    return Record(f"m{i % MODELS}", headers, json.dumps({"instances": rows}).encode(), 1767225600.0 + i)
+
+
+async def produce(settings: Settings, events: int, seconds: float, seed: int) -> None:
+    """All events within about ``seconds``; a batch is sent until it is taken, so that some may come twice."""
+    rng, began, size = random.Random(seed), time.monotonic(), 100
+    transport = wiring.open_transport(settings)
+    publisher = transport.publisher(settings.transport.topic)
+    for start in range(0, events, size):
+        batch = [event(i, rng) for i in range(start, min(start + size, events))]
+        while True:
+            try:
+                await publisher.publish(batch)
+                break
+            except Unavailable:
+                await asyncio.sleep(0.2)
+        await asyncio.sleep(max(0.0, began + seconds * start / events - time.monotonic()))
+    await transport.close()
+
+
+async def disturb(workers: Workers, brokers: list[Broker], receiver: Receiver, rng: random.Random) -> None:
+    """Kill a worker every few seconds, fail at the receiver, and let guests join, until cancelled."""
+    while True:
+        await asyncio.sleep(rng.uniform(1.0, 4.0))
+        workers.kill(rng)
+        if rng.random() < 0.5:
+            receiver.failing = True
+            await asyncio.sleep(rng.uniform(0.5, 2.0))
+            receiver.failing = False
+        if rng.random() < 0.3:
+            await workers.join_and_leave(rng.uniform(3.0, 6.0))
+
+
+async def kill_leaders(brokers: list[Broker], settings: Settings, seconds: float) -> None:
+    """Twice the leader of the topic's first partition dies, and comes back."""
+    from confluent_kafka.admin import AdminClient
+
+    for _ in range(2):
+        await asyncio.sleep(seconds / 3)
+        admin = AdminClient({"bootstrap.servers": ",".join(broker.address for broker in brokers)})
+        topic = (await asyncio.to_thread(admin.list_topics, settings.transport.topic, 20)).topics
+        leader = topic[settings.transport.topic].partitions[0].leader
+        dying = next(broker for broker in brokers if broker.node == leader)
+        dying.kill()
+        await asyncio.sleep(min(3.0, seconds / 10))
+        await asyncio.to_thread(dying.start)
+
+
+async def oracle(settings: Settings, events: int) -> tuple[dict[str, Finding], int]:
+    """What one uninterrupted worker finds in the topic, by id, and how many records it holds."""
+    pipeline = wiring.build_pipeline(settings, wiring.build_specs(settings))
+    transport = wiring.open_transport(settings)
+    source = transport.source(settings.worker.model_copy(update={"group": f"{settings.worker.group}-oracle"}))
+    found: dict[str, Finding] = {}
+    ids: set[str] = set()
+    records = 0
+    async for told in source:
+        if isinstance(told, Assigned):
+            pipeline.assign(told.partition, None)
+        elif isinstance(told, Block):
+            records += len(told.deliveries)
+            ids |= {delivery.record.headers["ce_id"] for delivery in told.deliveries}
+            outcome = pipeline.process(told.partition, told.deliveries)
+            assert outcome.dead_letters == []
+            found |= {finding.id: finding for finding in outcome.findings}
+        elif isinstance(told, Idle) and len(ids) == events:
+            break
+    await source.close()
+    await transport.close()
+    assert ids == {str(i) for i in range(events)}, "every accepted event is in the topic"
+    return found, records
+
+
+def rows_of(finding: Finding) -> tuple[str, tuple[int, int], tuple[int, int]]:
+    first, last = finding.first, finding.last
+    return finding.monitor, (first.offset, first.row), (last.offset, last.row)
+
+
+def as_event(finding: Finding) -> str:
+    record = to_record(finding)
+    return one_text(record.headers, record.value or b"")
+
+
+async def survive(folder: Path, brokers: list[Broker], receiver: Receiver, events: int, seconds: float) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)  # of the events and of what happens to whom; when, the machine says
+    window = max(50, events // 600)
+    path = configure(folder, brokers, receiver.url, window)
+    settings = configuration.load(path, {})
+    workers = Workers(path, folder / "workers.log")
+    try:
+        trouble = asyncio.create_task(disturb(workers, brokers, receiver, random.Random(seed)))
+        leaders = asyncio.create_task(kill_leaders(brokers, settings, seconds))
+        await produce(settings, events, seconds, seed)
+        await leaders
+        trouble.cancel()
+        await asyncio.wait([trouble])
+        assert trouble.cancelled() or trouble.exception() is None
+        receiver.failing = False
+        expected, records = await oracle(settings, events)
+        deadline = time.monotonic() + PATIENCE
+        while receiver.found.keys() != expected.keys() and time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+        print(f"{events} events, {records} records, {len(expected)} windows")
+        assert len(expected) >= MODELS
+        assert {name: len(bodies) for name, bodies in receiver.found.items() if len(bodies) > 1} == {}
+        found = {name: next(iter(bodies)) for name, bodies in receiver.found.items()}
+        assert found.keys() == expected.keys()
+        assert [name for name, finding in expected.items() if found[name] != as_event(finding)] == []
+        windows = sorted(rows_of(finding) for finding in expected.values())
+        for (monitor, _, last), (other, first, _) in pairwise(windows):
+            assert monitor != other or last < first, "a row is in one window"
+    finally:
+        workers.end()
+
+
+def test_chaos(tmp_path: Path, kafka_cluster: list[Broker], receiver: Receiver) -> None:
+    pytest.importorskip("confluent_kafka", reason='confluent-kafka: pip install "offpath[kafka]"')
+    asyncio.run(survive(tmp_path, kafka_cluster, receiver, 9_000, 15.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_chaos_at_length(tmp_path: Path, kafka_cluster: list[Broker], receiver: Receiver, number: int) -> None:
+    pytest.importorskip("confluent_kafka", reason='confluent-kafka: pip install "offpath[kafka]"')
+    asyncio.run(survive(tmp_path, kafka_cluster, receiver, 200_000, 60.0))
