@@ -11,16 +11,16 @@ help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
-	@echo "making $(VENV) and installing offpath with what the demo needs: about a minute, the first time only"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[demo]"
+	@echo >&2 "making $(VENV) and installing offpath with what the demo needs: about a minute, the first time only"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[demo]" >&2
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
-	@echo "making $(VENV) and installing everything for development: some minutes, the first time only"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
+	@echo >&2 "making $(VENV) and installing everything for development: some minutes, the first time only"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@ $(VENV)/.demo
 
 setup: $(VENV)/.dev ## everything a developer needs, in .venv
