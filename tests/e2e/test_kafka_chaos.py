@@ -82,6 +82,7 @@ class Workers:
     def __init__(self, config: Path, log: Path) -> None:
         self._command = [sys.executable, "-m", "monitor", "worker", "--config", str(config), "--no-page"]
         self._log = log.open("wb")
+        self._guests: list[subprocess.Popen[bytes]] = []
         self.running = [self._start() for _ in range(WORKERS)]
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -97,12 +98,13 @@ class Workers:
     async def join_and_leave(self, seconds: float) -> None:
         """One more for a while: partitions move to it and back."""
         guest = self._start()
+        self._guests.append(guest)
         await asyncio.sleep(seconds)
         guest.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(guest.wait, 60) in (0, -signal.SIGTERM)  # the latter while it still started
 
     def end(self) -> None:
-        for worker in self.running:
+        for worker in (*self.running, *self._guests):
             worker.kill()
             worker.wait()
         self._log.close()
