@@ -26,7 +26,7 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 setup: $(VENV)/.dev ## everything a developer needs, in .venv
 
 demo: $(VENV)/.demo ## model server, sidecar, log, worker, alarm: the whole path on real data (ARGS="--once")
-	@$(BIN)/offpath demo $(ARGS) || { status=$$?; [ $$status -eq 130 ] || exit $$status; } # 130: Ctrl-C
+	@$(BIN)/offpath demo $(ARGS)
 
 fmt: $(VENV)/.dev ## format
 	$(BIN)/ruff format .

@@ -16,7 +16,12 @@ COMMANDS = ("demo", "capture", "worker", "ingest", "fit", "check", "replay", "sc
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the answer is the exit status: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
-    args = _parser(_asked(arguments)).parse_args(arguments)
+    parser = _parser(_asked(arguments))
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        parser.error(f"there is no command {arguments[0]!r}{_nearest(arguments[0])}; there are {', '.join(COMMANDS)}")
+    args, surplus = parser.parse_known_args(arguments)
+    if surplus:
+        args.parser.error(f"unrecognized arguments: {' '.join(surplus)}")
     try:
         status = int(args.module.run(args))
         sys.stdout.flush()
@@ -31,6 +36,13 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"offpath {args.command}: {_in_words(error)}", file=sys.stderr)
         return 2 if type(error).__name__ == "ConfigurationError" else 1
+
+
+def _nearest(word: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, COMMANDS, 1)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def _asked(arguments: Sequence[str]) -> Sequence[str]:
@@ -60,7 +72,7 @@ def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: st
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(command)
-    command.set_defaults(module=module)
+    command.set_defaults(module=module, parser=command)
 
 
 class _Version(argparse.Action):

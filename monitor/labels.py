@@ -49,6 +49,8 @@ class Labels:
     def _number(self, value: Any) -> float:
         if value is None:
             return np.nan
+        if isinstance(value, bytes) and self._categorical:
+            value = value.decode(errors="replace")
         if isinstance(value, str) and self._categorical:
             return self._codes.get(value, UNSEEN)
         try:

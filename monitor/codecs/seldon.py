@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from monitor.codecs import v1
 from monitor.codecs.base import Tensor, Tensors
 from monitor.codecs.v2 import reshape
 from monitor.codecs.values import array, b64, is_list, parse_object
@@ -21,6 +22,8 @@ _TF_TYPES: Mapping[Any, tuple[str, str]] = {
     "DT_FLOAT": ("floatVal", "<f4"), "DT_DOUBLE": ("doubleVal", "<f8"), "DT_INT32": ("intVal", "<i4"),
     "DT_INT64": ("int64Val", "<i8"), "DT_BOOL": ("boolVal", "?"), "DT_UINT8": ("intVal", "<u1"),
     "DT_INT8": ("intVal", "<i1"), "DT_INT16": ("intVal", "<i2"), "DT_UINT16": ("intVal", "<u2"),
+    "DT_UINT32": ("uint32Val", "<u4"), "DT_UINT64": ("uint64Val", "<u8"), "DT_HALF": ("halfVal", "<f2"),
+    "DT_STRING": ("stringVal", "O"),
 }  # fmt: skip
 
 
@@ -53,9 +56,19 @@ def tensors(message: dict[str, Any]) -> Tensors:
     if "binData" in message:
         return {"binData": Tensor("binData", np.array([b64(message["binData"], "binData")], dtype=object))}
     if "jsonData" in message:
-        value = message["jsonData"]
-        return {"jsonData": Tensor("jsonData", array(value if is_list(value) else [value], "jsonData"))}
+        return _json(message["jsonData"])
     raise InvalidEvent("unknown_protocol", "a SeldonMessage has one of data, strData, binData, jsonData")
+
+
+def _json(value: Any) -> Tensors:
+    """Rows, rows that are objects, one such row, or what V1 says of rows and columns."""
+    if not isinstance(value, dict):
+        return v1.table_of("jsonData", value if is_list(value) else [value])
+    if not value.keys().isdisjoint(("instances", "predictions", "inputs", "outputs")):
+        return v1.tensors(value)
+    if value and all(map(is_list, value.values())):
+        return v1.tensors({"inputs": value})
+    return v1.table_of("jsonData", [value])
 
 
 def _data(data: dict[str, Any]) -> Tensors:
@@ -90,17 +103,25 @@ def one(name: str, values: npt.NDArray[Any], names: Any) -> Tensors:
 def _tftensor(tensor: Any) -> npt.NDArray[Any]:
     """TensorProto in proto3 JSON: ``tensorContent`` in base64, or a list of values, one standing for all."""
     if not isinstance(tensor, dict) or not isinstance(tensor.get("dtype"), str) or tensor["dtype"] not in _TF_TYPES:
-        raise InvalidEvent("unknown_datatype", "data.tftensor must have a numeric dtype such as DT_DOUBLE")
+        raise InvalidEvent("unknown_datatype", "data.tftensor must have a dtype such as DT_DOUBLE or DT_STRING")
     field, code = _TF_TYPES[tensor["dtype"]]
     try:
         shape = [int(dim.get("size", 0)) for dim in (tensor.get("tensorShape") or {}).get("dim", [])]
-        if "tensorContent" in tensor:
+        if "tensorContent" in tensor and code != "O":
             values = np.frombuffer(b64(tensor["tensorContent"], "data.tftensor"), dtype=code)
         else:
-            values = np.array([float(value) for value in tensor.get(field, [])])
+            values = _listed(tensor.get(field, []), field)
             wanted = int(np.prod(shape))
             if len(values) == 1 and wanted <= 10_000_000:
                 values = np.full(wanted, values[0])
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidEvent("bad_shape", f"data.tftensor: {error}") from None
-    return reshape(values.astype(np.float64), shape, "data.tftensor")
+    return reshape(values if code == "O" else values.astype(np.float64), shape, "data.tftensor")
+
+
+def _listed(given: Any, field: str) -> npt.NDArray[Any]:
+    if field == "stringVal":
+        return np.array([b64(value, "data.tftensor") for value in given], dtype=object)
+    if field == "halfVal":  # the bits of each as a whole number
+        return np.array([int(value) for value in given], dtype=np.uint16).view(np.float16)
+    return np.array([float(value) for value in given])

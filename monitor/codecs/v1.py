@@ -53,7 +53,7 @@ def tensors(message: dict[str, Any]) -> Tensors:
     for key in _ROWS:
         rows = message.get(key)
         if rows is not None:
-            return _rows(key, rows)
+            return table_of(key, rows)
     for key in _COLUMNS:
         columns = message.get(key)
         if isinstance(columns, dict):
@@ -63,7 +63,8 @@ def tensors(message: dict[str, Any]) -> Tensors:
     raise InvalidEvent("unknown_protocol", f"a V1 body has one of {', '.join(_ROWS + _COLUMNS)}: {_keys(message)}")
 
 
-def _rows(key: str, rows: Any) -> Tensors:
+def table_of(key: str, rows: Any) -> Tensors:
+    """Rows as one tensor named ``key``; rows that are objects as one a key. Raises :class:`InvalidEvent`."""
     if not is_list(rows):
         raise InvalidEvent("bad_shape", f"{key} must be a list, got {type(rows).__name__}")
     if isinstance(rows, list) and rows and isinstance(rows[0], dict) and set(rows[0]) != {"b64"}:

@@ -24,11 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("example", nargs="?", choices=("income", "tumour"), default="income", help="default: income")
     parser.add_argument("--once", action="store_true", help="end after the story")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, as the last line")
-    parser.add_argument("--seed", type=int, default=1, help="same seed, same requests (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=250.0, help="requests a second at most (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=1, help="same seed, same requests (default: %(default)s)")
+    parser.add_argument("--rate", type=_rate, default=250.0, help="requests a second at most (default: %(default)s)")
     parser.add_argument(
         "--dir", type=Path, help="keep configuration, artefacts and logs here (default: a temporary one)"
     )
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return rate
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,10 +58,6 @@ def run(args: argparse.Namespace) -> int:
     from monitor.examples.demo import Plan
     from monitor.examples.view import View
 
-    if not args.rate > 0:
-        raise ValueError("--rate must be more than 0")
-    if args.seed < 0:
-        raise ValueError("--seed must not be negative")
     for number in _ends():
         signal.signal(number, signal.default_int_handler)
     plan = Plan(seed=args.seed, rate=args.rate)

@@ -206,10 +206,11 @@ def test_a_damaged_file_is_named(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(("--rate", "0"), "--rate must be more than 0"), (("--seed", "-1"), "--seed must not be")]
+    ("arguments", "words"),
+    [(("--rate", "0"), "--rate: must be a number above 0"), (("--seed=-1",), "--seed: must be a whole number")],
 )
 def test_wrong_usage_is_told(start: Start, arguments: tuple[str, ...], words: str) -> None:
     status, out, said = start(*arguments).end()
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
+    assert said.startswith("usage: offpath demo ")
     assert words in said
-    assert len(said.splitlines()) == 1

@@ -91,3 +91,11 @@ def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m monitor schema | head -c 10"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_words_that_are_no_command_and_flags_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in ((["chek"], "did you mean check?"), (["schema", "--frob"], "offpath schema: error")):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err

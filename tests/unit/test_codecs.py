@@ -11,11 +11,13 @@ from typing import Any
 
 import brotli
 import numpy as np
+import orjson
 import pytest
 import zstandard
 
 from monitor.codecs.detect import decode
 from monitor.codecs.inflate import inflate
+from monitor.codecs.seldon import SeldonCodec
 from monitor.events import Delivery, InvalidEvent, PayloadEvent, payload_event
 from sinks.base import Record
 
@@ -149,7 +151,7 @@ def test_v2_binary_and_json_inputs_in_one_request() -> None:
         ({"strData": "good film"}, {"strData": ["good film"]}),
         ({"binData": b64(b"\x00\x01")}, {"binData": [b"\x00\x01"]}),
         ({"jsonData": [[1, 2]]}, {"jsonData": [[1, 2]]}),
-        ({"jsonData": {"a": 1}}, {"jsonData": [{"a": 1}]}),
+        ({"jsonData": {"a": 1}}, {"a": [1.0]}),
     ],
 )
 def test_seldon(body: Any, expected: Any) -> None:
@@ -199,7 +201,7 @@ def test_names_of_a_seldon_message_are_the_columns() -> None:
         (b'{"data": {"names": "a", "ndarray": [[1]]}}', SELDON, "bad_shape"),
         (b'{"data": {"ndarray": 5}}', SELDON, "bad_shape"),
         (b'{"data": {"tensor": {"shape": [2], "values": [1]}}}', SELDON, "bad_shape"),
-        (b'{"data": {"tftensor": {"dtype": "DT_STRING"}}}', SELDON, "unknown_datatype"),
+        (b'{"data": {"tftensor": {"dtype": "DT_VARIANT"}}}', SELDON, "unknown_datatype"),
         (b'{"data": {}}', SELDON, "unknown_protocol"),
         (b'{"binData": "%"}', SELDON, "invalid_base64"),
     ],
@@ -286,3 +288,38 @@ def test_what_cannot_be_inflated(encoding: str, body: bytes, reason: str) -> Non
     with pytest.raises(InvalidEvent) as refused:
         inflate(body, encoding, 1_000_000)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1, "s": "M"},
+        [{"a": 1, "s": "M"}],
+        {"a": [1], "s": ["M"]},
+        {"instances": [{"a": 1, "s": "M"}]},
+        {"inputs": {"a": [1], "s": ["M"]}},
+    ],
+)
+def test_seldon_json_data_with_names(value: Any) -> None:
+    tensors = SeldonCodec().decode(orjson.dumps({"jsonData": value}), {})
+    assert {name: tensor.data.tolist() for name, tensor in tensors.items()} == {"a": [1.0], "s": ["M"]}
+
+
+def test_seldon_json_data_as_rows() -> None:
+    assert SeldonCodec().decode(b'{"jsonData": [[1, 2]]}', {})["jsonData"].data.tolist() == [[1.0, 2.0]]
+    assert SeldonCodec().decode(b'{"jsonData": {"instances": [[1, 2]]}}', {})["instances"].data.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "field", "given", "expected"),
+    [
+        ("DT_HALF", "halfVal", [15360, 16384], [1.0, 2.0]),
+        ("DT_UINT32", "uint32Val", [1, 4294967295], [1.0, 4294967295.0]),
+        ("DT_UINT64", "uint64Val", ["1", "2"], [1.0, 2.0]),
+        ("DT_STRING", "stringVal", ["TQ==", "Rg=="], [b"M", b"F"]),
+    ],
+)
+def test_seldon_tftensor_values(dtype: str, field: str, given: list[Any], expected: list[Any]) -> None:
+    tensor = {"dtype": dtype, "tensorShape": {"dim": [{"size": "2"}]}, field: given}
+    found = SeldonCodec().decode(orjson.dumps({"data": {"tftensor": tensor}}), {})
+    assert found["tftensor"].data.tolist() == expected

@@ -10,6 +10,7 @@ import pytest
 
 from detectors.base import UNSEEN, Feature
 from monitor.codecs.detect import CODECS
+from monitor.codecs.v1 import V1Codec
 from monitor.columns import Columns
 from monitor.events import InvalidEvent
 
@@ -146,3 +147,10 @@ def test_the_payload_is_left_as_it_was() -> None:
     before = tensors["instances"].data.copy()
     Columns([GRADE, AGE]).rows(tensors)
     assert np.array_equal(tensors["instances"].data, before)
+
+
+def test_labels_as_bytes() -> None:
+    """V1 writes bytes as ``{"b64": ...}``, wherever a value stands."""
+    features = (Feature("age"), Feature("sex", "categorical", ("F", "M")))
+    tensors = V1Codec().decode(b'{"instances": [[1, {"b64": "TQ=="}], [2, {"b64": "/w=="}]]}', {})
+    assert Columns(features).rows(tensors).tolist() == [[1.0, 1.0], [2.0, -1.0]]
