@@ -136,6 +136,10 @@ def test_a_model_of_ones_own(offpath: Callable[..., Any], folder: Path) -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    for page in (README, *README.parent.glob("[A-Z]*.md"), *README.parent.glob("docs/*.md")):
+    for page in (
+        *README.parent.glob("[A-Z]*.md"),
+        *README.parent.glob("docs/*.md"),
+        *README.parent.glob("deploy/**/*.md"),
+    ):
         for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
