@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from monitor.settings import Settings
 
 HELP = "relay requests to a model server and copy them, with their responses, as CloudEvents"
@@ -93,31 +91,14 @@ def run(args: argparse.Namespace) -> int:
     os.execv(line[0], line)  # noqa: S606 - our own interpreter and file, no shell
 
 
-def _mistake(error: ErrorDetails) -> str:
-    """One mistake among the flags; several flags that do not go together have no place."""
-    text = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return text
-    return f"--{str(error['loc'][0]).replace('_', '-')} {error['input']}: {text}"
-
-
 def _settings(args: argparse.Namespace) -> Settings:
-    """The file's settings, and over them the flags."""
-    from pydantic import ValidationError
-
-    from monitor.settings import CaptureSettings, Settings
+    """The settings of the file, if there is one, and the environment; over them the flags."""
+    from monitor import configuration
 
     path = args.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    settings = Settings()
-    if path is not None:
-        from monitor import configuration
-
-        settings = configuration.load(path)
+    settings = configuration.load_unfitted(path)
     given = {name: getattr(args, name) for name in _FLAGS + _MORE_FLAGS if getattr(args, name) is not None}
-    try:
-        capture = CaptureSettings.model_validate({**settings.capture.model_dump(), **given})
-    except ValidationError as error:
-        raise ValueError("; ".join(_mistake(e) for e in error.errors())) from None
+    capture = configuration.with_flags(settings.capture, "capture", given)
     update: dict[str, Any] = {"capture": capture}
     if args.payloads:
         update["payloads"] = settings.payloads.model_copy(update={"directory": args.payloads})

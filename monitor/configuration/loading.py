@@ -6,18 +6,19 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from monitor.configuration.completing import complete, resolve_paths
 from monitor.configuration.crosscheck import cross_check
-from monitor.configuration.document import Document, place_of, spelled
+from monitor.configuration.document import Document, Place, place_of, spelled
+from monitor.configuration.document import Path as DocumentPath
 from monitor.configuration.environment import override
 from monitor.configuration.mistakes import ConfigurationError, Mistake
 from monitor.configuration.reading import read
 from monitor.configuration.validation import mistakes_of
-from monitor.settings import Settings
+from monitor.settings import Section, Settings
 
 
 class Report(NamedTuple):
@@ -41,8 +42,11 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     return _settings(examine(path, environ))
 
 
-def load_unfitted(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """:func:`load`, but artefacts and references need not be there, nor fit: for commands that do not judge."""
+def load_unfitted(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """:func:`load`, but artefacts and references need not be there, nor fit: for commands that do not judge.
+
+    Without a path the environment alone is read, and paths are relative to the working directory.
+    """
     return _settings(examine(path, environ, fitted=False))
 
 
@@ -51,19 +55,19 @@ def check(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Mistake
     return examine(path, environ).mistakes
 
 
-def examine(path: Path, environ: Mapping[str, str] | None = None, fitted: bool = True) -> Report:
+def examine(path: Path | None, environ: Mapping[str, str] | None = None, fitted: bool = True) -> Report:
     """Everything that there is to say of a file and the environment. Without ``fitted`` detectors' data is not read."""
     try:
-        document = read(path)
+        document = Document({}, {(): Place("the environment", 0, 0)}, [], []) if path is None else read(path)
     except ConfigurationError as error:
         return Report(None, error.mistakes)
-    empty = not document.values
+    empty = path is not None and not document.values
     complete(document.values)
     override(document, os.environ if environ is None else environ)
     if empty and document.places.keys() == {()}:
         wrong = "is empty; expected keys such as models: and monitors:"
         document.mistakes.append(Mistake(str(path), 1, 1, "", None, wrong))
-    base = path.resolve().parent
+    base = Path.cwd() if path is None else path.resolve().parent
     resolve_paths(document.values, base)
     settings, found = _validate(document)
     mistakes = [*document.mistakes, *found.values()]
@@ -73,6 +77,25 @@ def examine(path: Path, environ: Mapping[str, str] | None = None, fitted: bool =
     once = {(mistake.origin, mistake.path, mistake.expected): mistake for mistake in mistakes}.values()
     told = sorted(once, key=lambda mistake: (mistake.line == 0, mistake.line, mistake.column))
     return Report(None if told else settings, tuple(told), tuple(document.warnings))
+
+
+S = TypeVar("S", bound=Section)
+
+
+def with_flags(section: S, name: str, flags: Mapping[str, Any]) -> S:
+    """A section of the settings in which a command's flags go before what it holds.
+
+    Raises
+    ------
+    ConfigurationError : with every mistake in the flags.
+    """
+    values = {name: {**section.model_dump(), **flags}}
+    places: dict[DocumentPath, Place] = {(name, key): Place(f"--{key.replace('_', '-')}", 0, 0) for key in flags}
+    try:
+        return type(section).model_validate(values[name])
+    except ValidationError as error:
+        document = Document(values, {(): Place("the flags", 0, 0), **places}, [], [])
+        raise ConfigurationError([mistake for _, mistake in mistakes_of(error, document, (name,))]) from None
 
 
 def _settings(report: Report) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from monitor.configuration.document import Document, Path, place_of, spelled
@@ -34,18 +34,22 @@ _WORDS = {
 }
 
 
-def mistakes_of(error: ValidationError, document: Document) -> Iterator[tuple[Path, Mistake]]:
-    """The mistakes and their paths; several about one value (the members of a union) are told as one."""
+def mistakes_of(error: ValidationError, document: Document, at: Path = ()) -> Iterator[tuple[Path, Mistake]]:
+    """The mistakes and their paths; several about one value (the members of a union) are told as one.
+
+    ``at`` is the place of what was validated, if that was not the whole document.
+    """
     found: dict[Path, list[tuple[Any, str, str]]] = {}
     for item in error.errors(include_url=False):
-        path, value = _located(item, document.values)
+        path, value = _located((*at, *item["loc"]), document.values)
         path, *told = _told(item, path, value, document.values)
         found.setdefault(path, []).append((told[0], told[1], told[2]))
     for path, several in found.items():
         value, expected, word = several[0]
         others = [text.removeprefix("expected ") for _, text, _ in several[1:] if text != expected]
         text = " or ".join(dict.fromkeys([expected, *others]))
-        shown = None if isinstance(value, (dict, list)) else value
+        hidden = isinstance(value, (dict, list, tuple, SecretStr)) or path[-1:] == ("token",)
+        shown = None if hidden else value
         yield path, Mistake(*place_of(document.places, path), spelled(path), shown, text, word)
 
 
@@ -61,7 +65,7 @@ def _told(item: ErrorDetails, path: Path, value: Any, values: Any) -> tuple[Path
         known = "" if near else f"; known are {', '.join(known_keys(path[:-1], values))}"
         return path, None, f"unknown key{known}", near
     if kind == "missing":
-        return path, None, "is required and missing", ""
+        return (*path, item["loc"][-1]), None, "is required and missing", ""
     if kind == "union_tag_not_found":
         return path, None, f"needs a type: one of {', '.join(known_values((*path, 'type'), values))}", ""
     if kind == "union_tag_invalid":
@@ -92,18 +96,16 @@ def _expected(item: ErrorDetails, path: Path, value: Any, values: Any) -> str:
     return f"{text}; nothing is given" if value is None else text
 
 
-def _located(item: ErrorDetails, values: Any) -> tuple[Path, Any]:
+def _located(location: Path, values: Any) -> tuple[Path, Any]:
     """The document's path of a pydantic location, which names union members too; and the value there."""
     path: Path = ()
     at = values
-    for part in item["loc"]:
+    for part in location:
         if isinstance(at, dict):
             inside = part in at
         else:
-            inside = isinstance(at, list) and isinstance(part, int) and part < len(at)
+            inside = isinstance(at, (list, tuple)) and isinstance(part, int) and part < len(at)
         if inside:
             at = at[part]
             path = (*path, part)
-    if item["type"] == "missing":
-        return (*path, item["loc"][-1]), None
     return path, at

@@ -5,6 +5,7 @@ from monitor.settings.choosing import RedactRuleSettings, SampleRuleSettings
 from monitor.settings.models import FeatureSettings, MatchSettings, ModelSettings
 from monitor.settings.monitors import AlarmSettings, DetectorSettings, MonitorSettings, WindowSettings
 from monitor.settings.quantities import parse_duration, parse_size
+from monitor.settings.section import Section
 from monitor.settings.services import IngestSettings, PayloadSettings, TlsSettings, WorkerSettings
 from monitor.settings.sinks import CloudEventsSink, JsonLinesSink, PrometheusSink, SinkSettings, StoreSink
 from monitor.settings.transports import AnyTransport, KafkaTransportSettings, SecuritySettings, TransportSettings
@@ -27,6 +28,7 @@ __all__ = [
     "PrometheusSink",
     "RedactRuleSettings",
     "SampleRuleSettings",
+    "Section",
     "SecuritySettings",
     "Settings",
     "SinkSettings",

@@ -117,8 +117,3 @@ def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
         monitor.alarm.consecutive,
         monitor.alarm.min_effect_size,
     )
-
-
-def in_words(window: WindowSettings) -> str:
-    """A window as people say it."""
-    return str(window)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from detectors.base import DetectorError
 from monitor.settings import Settings, StoreSink
-from monitor.wiring.monitors import in_words
 from monitor.wiring.worker import Assembly
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def serve_page(settings: Settings, assembly: Assembly, listen: str) -> PageServe
     store = next((sink for sink in settings.sinks if isinstance(sink, StoreSink)), None)
     if store is None:
         raise DetectorError("the status page reads a sink of type store: configure one, or give --no-page")
-    windows = {monitor.name: in_words(monitor.window) for monitor in settings.monitors}
+    windows = {monitor.name: str(monitor.window) for monitor in settings.monitors}
     infos = tuple(
         MonitorInfo(
             s.name, s.namespace, s.model, s.kind, s.detector.meta.detector_type, windows[s.name],

@@ -335,16 +335,20 @@ def test_curl_without_options(capture: Callable[..., Capture]) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--include", "score"], "--include score: expected a pattern of the whole path that begins with / or *"),
-        (["--exclude", "inference"], "leave the word inference out of include"),
-        (["--sample", "2"], "--sample 2.0: Input should be less than or equal to 1"),
-        (["--combined", "--mode", "request"], "combined: needs mode: all, not mode: request"),
+        (
+            ["--include", "score"],
+            "--include: capture.include[0]: expected a pattern of the whole path that begins with",
+        ),
+        (["--exclude", "inference"], "--exclude: capture.exclude: to leave out the inference paths, leave the word"),
+        (["--sample", "2"], "--sample: capture.sample: expected at most 1 (got 2.0)"),
+        (["--combined", "--mode", "request"], "--combined: capture.combined: needs mode: all, not mode: request"),
+        (["--listen", "9081"], "--listen: capture.listen: expected host:port"),
     ],
 )
 def test_mistakes_in_flags_are_told_in_a_line(flags: list[str], said: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "monitor", "capture", *flags]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
-    assert found.returncode
+    assert found.returncode == 2
     assert said in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1, found.stderr
 
@@ -363,6 +367,6 @@ def test_a_hash_without_a_key_does_not_start(environ: dict[str, str], said: str,
     found = subprocess.run(
         command, cwd=tmp_path, env={**clean, **environ}, capture_output=True, text=True, timeout=PATIENCE
     )
-    assert found.returncode
+    assert found.returncode == 1
     assert said in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1, found.stderr

@@ -10,7 +10,37 @@ import pytest
 from monitor.capture.plan import Plan
 from monitor.capture.planning import make_plan
 from monitor.commands import capture
+from monitor.configuration import ConfigurationError
 from monitor.settings import CaptureSettings, Settings
+
+
+def settings_of(*flags: str) -> Settings:
+    parser = ArgumentParser()
+    capture.add_arguments(parser)
+    return capture._settings(parser.parse_args(flags))
+
+
+def test_the_environment_does_without_a_file_and_flags_go_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OFFPATH_CAPTURE__UPSTREAM", "model:8080")
+    monkeypatch.setenv("OFFPATH_CAPTURE__LISTEN", ":1")
+    settings = settings_of("--listen", ":2")
+    assert (settings.capture.upstream, settings.capture.listen) == ("model:8080", ":2")
+    monkeypatch.setenv("OFFPATH_CAPTURE__UPSTREAM", "model")
+    with pytest.raises(ConfigurationError, match=r"OFFPATH_CAPTURE__UPSTREAM: capture\.upstream: expected host:port"):
+        settings_of()
+
+
+def test_the_sidecar_needs_no_artefacts(tmp_path: Path) -> None:
+    file = tmp_path / "offpath.yaml"
+    file.write_text(
+        "models: [{name: m}]\n"
+        "monitors: [{name: a, model: m, detector: {type: KNN, artifact: elsewhere}}]\n"
+        "capture: {token_file: token}\n"
+    )
+    assert settings_of("--config", str(file)).capture.token_file == str(tmp_path / "token")
 
 
 def test_delivery_settings_reach_the_shipper() -> None:
