@@ -161,6 +161,17 @@ def test_the_example_of_the_help_works(server: Server) -> None:
     assert " ".join(command.split()) in " ".join(guide.read_text().replace("\\\n", " ").split())
 
 
+def test_what_was_answered_202_survives_a_kill_at_that_moment(server: Server) -> None:
+    headers = dict(EVENT)
+    with httpx.Client() as client:
+        for number in range(20):
+            headers["ce-id"] = str(number)
+            assert client.post(server.url, content=b"{}", headers=headers).status_code == 202
+        server.process.kill()
+    server.process.communicate(timeout=30)
+    assert [record.headers["ce_id"] for record in server.stored()] == [str(number) for number in range(20)]
+
+
 def test_a_token_from_the_environment(tmp_path: Path) -> None:
     server = Server(tmp_path, OFFPATH_INGEST_TOKEN="secret")
     try:
