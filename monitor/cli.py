@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("OFFPATH_DEBUG"):
             raise
         print(f"offpath {args.command}: {_in_words(error)}", file=sys.stderr)
-        return 2 if type(error).__name__ == "ConfigurationError" else 1
+        return 2 if type(error).__name__ in ("ConfigurationError", "UsageError") else 1
 
 
 def _nearest(word: str) -> str:

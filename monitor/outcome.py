@@ -21,12 +21,19 @@ REASONS = (PAYLOAD_REASONS | STRUCTURED_REASONS) | {
 
 @dataclass(slots=True)
 class Tally:
-    """What happened to the events of a block, in numbers. ``events`` counts by (namespace, model, side)."""
+    """What happened to the events of a block, in numbers. ``events`` counts by (namespace, model, side).
+
+    ``missing``, ``infinite`` and ``unseen`` count values of a monitor's rows: NaN or null, infinities, labels that are
+    none of the column's categories.
+    """
 
     events: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     invalid: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    infinite: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
     overflow: Counter[str] = field(default_factory=Counter)
     scores: list[tuple[str, Array, float | None]] = field(default_factory=list)

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from detectors.base import Array
+import numpy as np
+
+from detectors.base import UNSEEN, Array
 from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition, PayloadEvent, Record
 from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
 from monitor.judge import InstanceJudge, Judge, make_judge
-from monitor.outcome import Outcome
+from monitor.outcome import Outcome, Tally
 from monitor.routing import Feed
 
 
@@ -59,7 +61,10 @@ class Gathered:
     def judge(self, state: PartitionState, outcome: Outcome) -> None:
         """Hand everything to the monitors."""
         for feed, events in self._feeds.values():
-            rows = sum([len(event.rows.x) for event in events if event.rows.offset >= state.resumed])
+            fresh = [event.rows.x for event in events if event.rows.offset >= state.resumed]
+            rows = sum(map(len, fresh))
+            if rows:
+                count_values(feed, np.concatenate(fresh), outcome.tally)
             for spec in feed.monitors:
                 judge = state.judge(spec)
                 outcome.findings.extend(judge.take(events))
@@ -67,6 +72,21 @@ class Gathered:
                 drain(spec, judge, state.resumed, outcome)
         self.rows = 0
         self._feeds.clear()
+
+
+def count_values(feed: Feed, x: Array, tally: Tally) -> None:
+    """Count what is no ordinary value in the rows ``(n, d)``: as a rule there is nothing, which is seen at a glance."""
+    finite = np.isfinite(x)
+    if not finite.all():
+        missing = int(np.isnan(x).sum())
+        for spec in feed.monitors:
+            tally.missing[spec.name] += missing
+            tally.infinite[spec.name] += x.size - int(finite.sum()) - missing
+    coded = feed.coded
+    if coded and (x == UNSEEN).any():
+        unseen = int((x[:, coded] == UNSEEN).sum())
+        for spec in feed.monitors:
+            tally.unseen[spec.name] += unseen
 
 
 def check_width(state: PartitionState, feed: Feed, width: int) -> None:

@@ -31,9 +31,13 @@ class Feed:
     monitors: tuple[MonitorSpec, ...]
     width: int = field(init=False)
     """Columns that its monitors' detectors were fitted on; 0 if they take any."""
+    coded: list[int] = field(init=False)
+    """The categorical ones among them."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "width", max((len(spec.features) for spec in self.monitors), default=0))
+        features = max((spec.features for spec in self.monitors), key=len, default=())
+        object.__setattr__(self, "width", len(features))
+        object.__setattr__(self, "coded", [i for i, f in enumerate(features) if f.kind == "categorical"])
 
     @property
     def names(self) -> str:

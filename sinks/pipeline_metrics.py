@@ -54,8 +54,12 @@ class PipelineMetrics:
         self._skipped = counter("skipped", "Events that led to nothing, or lacked something; nothing lost.", "reason")
         self._dead = counter("dead_letters", "Events that could not be used, kept as dead letters.", "reason")
         self._rows = counter("rows", "Rows that reached a monitor.", *OF_MONITOR)
+        self._missing = counter("missing_values", "NaN and null among a monitor's values.", *OF_MONITOR)
+        self._infinite = counter("infinite_values", "Infinities among a monitor's values.", *OF_MONITOR)
+        self._unseen = counter("unseen_values", "Labels that are none of their column's categories.", *OF_MONITOR)
         self._late = counter("late_rows", "Rows that came after their window was closed.", *OF_MONITOR)
         self._overflow = counter("overflow_rows", "Rows beyond what a time window keeps (max_rows).", *OF_MONITOR)
+        self._of_rows = (self._rows, self._missing, self._infinite, self._unseen, self._late, self._overflow)
         self._errors = counter("errors", "Failed attempts of a stage: tried again, or refused for good.", "stage")
 
     def _measure(self, registry: CollectorRegistry) -> None:
@@ -74,7 +78,7 @@ class PipelineMetrics:
 
     def _create(self, monitors: Sequence[MonitorLabels], reasons: Iterable[str]) -> None:
         for monitor in monitors:
-            for series in (self._rows, self._late, self._overflow, self._fill, self._seconds):
+            for series in (*self._of_rows, self._fill, self._seconds):
                 series.labels(*monitor[:3])
             for side in SIDES:
                 self._events.labels(monitor.namespace, monitor.model, side)
@@ -91,8 +95,8 @@ class PipelineMetrics:
         for reason, n in tally.skipped.items():
             if n:
                 self._skipped.labels(reason).inc(n)
-        of_monitors = (self._rows, tally.rows), (self._late, tally.late), (self._overflow, tally.overflow)
-        for series, counts in of_monitors:
+        counted = (tally.rows, tally.missing, tally.infinite, tally.unseen, tally.late, tally.overflow)
+        for series, counts in zip(self._of_rows, counted, strict=True):
             for monitor, n in counts.items():
                 series.labels(*self._labels[monitor]).inc(n)
         for monitor, seconds in tally.seconds:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
@@ -220,5 +219,5 @@ def main(descriptor: int) -> int:
             alone(plan, descriptor)
     except CannotListenError as error:
         _logger.error("%s", error)
-        return os.EX_UNAVAILABLE
+        return 1
     return 0

@@ -46,7 +46,7 @@ def _invalid(coding: str, error: Exception) -> InvalidEvent:
 
 
 def _truncated(coding: str) -> InvalidEvent:
-    return InvalidEvent("truncated", f"the {coding} body ends too early")
+    return InvalidEvent("invalid_encoding", f"the {coding} body ends too early")
 
 
 def _gzip(body: bytes, max_bytes: int) -> bytes:

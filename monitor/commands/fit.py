@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitor.commands.progress import Bar, progress_bar
+from monitor.commands.usage import UsageError
 
 if TYPE_CHECKING:
     from detectors.base import Detector
@@ -50,16 +51,16 @@ def run(args: argparse.Namespace) -> int:
     from detectors import artifact, registry
 
     if bool(args.type) == bool(args.monitor):
-        raise ValueError("give either --type, or --config and --monitor")
+        raise UsageError("give either --type, or --config and --monitor")
     if args.monitor and not args.config:
-        raise ValueError("--monitor needs --config, the file that holds it")
+        raise UsageError("--monitor needs --config, the file that holds it")
     if args.log and not args.monitor:
-        raise ValueError("--log needs --config and --monitor: they say how to decode its events")
+        raise UsageError("--log needs --config and --monitor: they say how to decode its events")
     with progress_bar(args.quiet) as bar:
         kind, params, out, table, window = _wanted(args, bar)
         problems = registry.check_params(kind, params)
         if problems:
-            raise ValueError("; ".join(problems))
+            raise UsageError("; ".join(problems))
         detector: Any = registry.create(kind, **params)
         with bar.step(f"fitting {kind} on {len(table.rows):,} rows"):
             detector.fit(table.rows, table.features)
@@ -83,7 +84,7 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
     columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
     if args.type:
         if args.out is None:
-            raise ValueError("--out is needed: the directory to write")
+            raise UsageError("--out is needed: the directory to write")
         with bar.step(f"reading {args.reference}") as progress:
             return args.type, given, args.out, tables.read(args.reference, (), columns, progress), WINDOW
     from monitor import configuration, wiring
@@ -95,7 +96,7 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
         raise configuration.ConfigurationError([configuration.unknown_name("--monitor", args.monitor, known)])
     out = args.out or (Path(monitor.detector.artifact) if monitor.detector.artifact else None)
     if out is None:
-        raise ValueError(f"--out is needed: monitor {monitor.name} names no artifact directory")
+        raise UsageError(f"--out is needed: monitor {monitor.name} names no artifact directory")
     model = next(model for model in settings.models if model.name == monitor.model)
     with bar.step(f"reading {args.log or args.reference}") as progress:
         if args.log:
@@ -111,7 +112,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--param {text}: write it as NAME=VALUE")
+        raise UsageError(f"--param {text}: write it as NAME=VALUE")
     return name, yaml.safe_load(value)
 
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.commands.usage import host_port
+
 if TYPE_CHECKING:
     import socket
     import ssl
@@ -34,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, default=Path("offpath.yaml"), help="configuration (default: %(default)s)"
     )
-    parser.add_argument("--listen", help="host:port (default: ingest.listen)")
-    parser.add_argument("--admin", help="host:port of /healthz, /readyz and /metrics (default: ingest.admin)")
+    parser.add_argument("--listen", type=host_port, help="host:port (default: ingest.listen)")
+    parser.add_argument(
+        "--admin", type=host_port, help="host:port of /healthz, /readyz and /metrics (default: ingest.admin)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.progress import progress_bar
+from monitor.commands.usage import UsageError
 
 if TYPE_CHECKING:
     from detectors.base import Array
@@ -107,7 +108,7 @@ def from_log(
     assigned: set[str] = set()
     if path is None:
         if not isinstance(settings.transport, TransportSettings):
-            raise ValueError(f"transport.type is {settings.transport.type}: say which embedded log to read")
+            raise UsageError(f"transport.type is {settings.transport.type}: say which embedded log to read")
         path = Path(settings.transport.path)
     with closing(EmbeddedLog(path, create=False)) as log:
         topic = settings.transport.topic

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.commands.usage import host_port
+
 if TYPE_CHECKING:
     from monitor.settings import Settings
 
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, default=Path("offpath.yaml"), help="configuration (default: %(default)s)"
     )
-    parser.add_argument("--listen", help="host:port of the page and /metrics (default: worker.listen)")
+    parser.add_argument("--listen", type=host_port, help="host:port of the page and /metrics (default: worker.listen)")
     parser.add_argument("--no-page", action="store_true", help="serve nothing")
 
 

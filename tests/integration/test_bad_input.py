@@ -28,6 +28,7 @@ from monitor.transport.log import EmbeddedLog
 DOC = Path(__file__).parents[2] / "docs" / "bad-input.md"
 FEATURES = (Feature("age"), Feature("sex", "categorical", ("F", "M")))
 ROWS = 25
+LABELS = '{model="m",monitor="drift",namespace="default"}'
 GOOD = json.dumps({"instances": [[30 + i, "M"] for i in range(ROWS)]}).encode()
 
 
@@ -39,13 +40,19 @@ def skipped(reason: str) -> str:
     return f'offpath_skipped_total{{reason="{reason}"}}'
 
 
+def values(kind: str) -> str:
+    return f"offpath_{kind}_values_total"
+
+
 class Case(NamedTuple):
-    """A bad event; ``counted`` is the series that it adds 1 to, ``rows`` how many of its rows are judged."""
+    """A bad event; ``counted`` is the series that it adds to, ``rows`` how many of its rows are judged."""
 
     counted: str
     body: bytes | None = GOOD
     headers: Mapping[str, str | None] = {}
     rows: int = 0
+    values: int = 1
+    """How much it adds."""
 
 
 def instances(*rows: object) -> bytes:
@@ -65,9 +72,19 @@ CASES = {
     "named columns missing": Case(dead("wrong_columns"), b'{"inputs": {"age": [1]}}'),
     "rows of different lengths": Case(dead("ragged"), instances([1, "M"], [2])),
     "string where a number belongs": Case(dead("not_numeric"), instances(["old", "M"])),
-    "unknown category": Case("", instances(*[[30, "?"]] * ROWS), rows=ROWS),
-    "NaN and null": Case("", b'{"instances": [' + b"[NaN, null]," * (ROWS - 1) + b"[30, null]]}", rows=ROWS),
-    "infinity": Case("", b'{"instances": [' + b"[Infinity, 1]," * (ROWS - 1) + b"[30, 1]]}", rows=ROWS),
+    "unknown category": Case(values("unseen"), instances(*[[30, "?"]] * ROWS), rows=ROWS, values=ROWS),
+    "NaN and null": Case(
+        values("missing"),
+        b'{"instances": [' + b"[NaN, null]," * (ROWS - 1) + b"[30, null]]}",
+        rows=ROWS,
+        values=2 * ROWS - 1,
+    ),
+    "infinity": Case(
+        values("infinite"),
+        b'{"instances": [' + b"[Infinity, 1]," * (ROWS - 1) + b"[30, 1]]}",
+        rows=ROWS,
+        values=ROWS - 1,
+    ),
     "empty batch": Case(skipped("empty"), b'{"instances": []}'),
     "10 MB body": Case("", TEN_MB, rows=ROWS),
     "body above 16 MiB": Case(dead("too_large"), b" " * (16 * 1024 * 1024 - 2000) + GOOD * 10),
@@ -165,18 +182,24 @@ def test_the_outcome(case: Case, settings: Settings) -> None:
     after = samples(assembly)
     asyncio.run(assembly.close())
 
-    changed = {name for name in after if name.startswith(("offpath_dead", "offpath_skipped")) and after[name]}
+    prefixes = ("offpath_dead", "offpath_skipped", *map(values, ("missing", "infinite", "unseen")))
+    before, after = ({short(name): value for name, value in told.items()} for told in (before, after))
+    changed = {name for name in after if name.startswith(prefixes) and after[name]}
     changed = {name for name in changed if not name.split("{")[0].endswith("_created")}
     assert changed == ({case.counted} if case.counted else set())
     assert changed <= before.keys(), "the series exists from the start"
-    assert after[case.counted] == 1 if case.counted else True
-    labels = '{model="m",monitor="drift",namespace="default"}'
-    assert after[f"offpath_rows_total{labels}"] == 2 * ROWS + case.rows
+    assert after.get(case.counted, 1) == case.values
+    assert after[f"offpath_rows_total{LABELS}"] == 2 * ROWS + case.rows
     states = [
         value for name, value in after.items() if name.startswith("offpath_evaluations_total") and "drift" in name
     ]
     assert sum(states) == 2 + bool(case.rows), "what came before and after is judged"
     check_dead_letter(settings, case, records[1])
+
+
+def short(name: str) -> str:
+    """Without the labels, where they tell of the monitor."""
+    return name.removesuffix(LABELS) if "_values_total" in name else name
 
 
 def check_dead_letter(settings: Settings, case: Case, bad: Record) -> None:

@@ -97,11 +97,11 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("command", "status", "said"),
     [
-        ("fit --reference train.csv", 1, "give either --type, or --config and --monitor"),
-        ("fit --type KSDrift --reference train.csv", 1, "--out is needed"),
-        ("fit --type KSDrft --reference train.csv --out x", 1, "KSDrift"),
-        ("fit --type KSDrift --reference train.csv --out x --param p_val=2", 1, "p_val must be between 0 and 1"),
-        ("fit --type KSDrift --reference train.csv --out x --param p_val", 1, "write it as NAME=VALUE"),
+        ("fit --reference train.csv", 2, "give either --type, or --config and --monitor"),
+        ("fit --type KSDrift --reference train.csv", 2, "--out is needed"),
+        ("fit --type KSDrft --reference train.csv --out x", 2, "KSDrift"),
+        ("fit --type KSDrift --reference train.csv --out x --param p_val=2", 2, "p_val must be between 0 and 1"),
+        ("fit --type KSDrift --reference train.csv --out x --param p_val", 2, "write it as NAME=VALUE"),
         ("fit --type KSDrift --reference train.csv --out x --columns agee", 1, "no column agee; there are age, sex"),
         ("fit --type KSDrift --reference missing.csv --out x", 1, "there is no such file"),
         ("fit --type KSDrift --reference offpath.yaml --out x", 1, "unknown kind of file"),
@@ -118,7 +118,7 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
         ("fit --config offpath.yaml --monitor drft --reference train.csv", 2, 'did you mean "drift"?'),
         ("fit --config offpath.yaml --monitor drift --reference bad.csv", 1, "age"),
         ("fit --config offpath.yaml --monitor drift --log nolog.db", 1, "there is no log at"),
-        ("fit --type MMDDrift --log x.db --out y", 1, "--log needs --config and --monitor"),
+        ("fit --type MMDDrift --log x.db --out y", 2, "--log needs --config and --monitor"),
         ("replay --config offpath.yaml --table train.csv", 2, "there is no artefact in this directory"),
     ],
 )
