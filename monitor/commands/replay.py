@@ -74,9 +74,11 @@ def take(outcome: Outcome, account: Account, args: argparse.Namespace) -> None:
     account.count(outcome.tally)
     for finding in outcome.findings:
         account.add(finding)
+        if not (args.all or finding.alarm):
+            continue
         if args.json:
             print(as_json(finding, account.is_table))
-        elif args.all or finding.alarm:
+        else:
             account.note(finding)
 
 

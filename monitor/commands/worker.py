@@ -50,6 +50,8 @@ async def _run(settings: Settings, args: argparse.Namespace) -> int:
         logging.getLogger("offpath.worker").info("status page on %s, metrics at %s/metrics", *[page.address] * 2)
     try:
         await assembly.worker.run()
+        told = ", ".join(f"{name} {n:,}" for name, n in assembly.metrics.summary().items())
+        logging.getLogger("offpath.worker").info("stopped: %s", told)
     finally:
         if page is not None:
             page.stop()

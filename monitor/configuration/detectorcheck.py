@@ -19,7 +19,7 @@ def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
         return
     here, kind = (*at, "detector"), wanted["type"]
     if kind not in DETECTOR_TYPES:
-        expected = f"is no detector_type: {', '.join(DETECTOR_TYPES)}"
+        expected = f"expected one of {', '.join(DETECTOR_TYPES)}"
         yield Found((*here, "type"), kind, expected, nearest(kind, DETECTOR_TYPES))
         return
     for package in getattr(load_class(kind), "requires", ()):

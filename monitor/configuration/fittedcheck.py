@@ -51,7 +51,9 @@ def _artifact(
         held = artifact.verify(folder)
         fitted = artifact.features_of(held)
         if held["detector_type"] != kind:
-            yield Found(here, str(folder), f"holds a {held['detector_type']}, but detector.type is {kind}")
+            yield Found(
+                here, str(folder), f"holds a detector of type {held['detector_type']}, but detector.type is {kind}"
+            )
             return
         meta = registry.create(kind, **held["params"]).meta
     except (DetectorError, KeyError, TypeError) as error:

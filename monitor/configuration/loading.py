@@ -73,7 +73,9 @@ def examine(path: Path | None, environ: Mapping[str, str] | None = None, fitted:
     mistakes = [*document.mistakes, *found.values()]
     for place, value, expected, word in cross_check(document.values, base, fitted):
         if place not in found:
-            mistakes.append(Mistake(*place_of(document.places, place), spelled(place), value, expected, word))
+            mistakes.append(
+                Mistake(*place_of(document.places, place), spelled(place), _written(value, base), expected, word)
+            )
     once = {(mistake.origin, mistake.path, mistake.expected): mistake for mistake in mistakes}.values()
     told = sorted(once, key=lambda mistake: (mistake.line == 0, mistake.line, mistake.column))
     return Report(None if told else settings, tuple(told), tuple(document.warnings))
@@ -96,6 +98,11 @@ def with_flags(section: S, name: str, flags: Mapping[str, Any]) -> S:
     except ValidationError as error:
         document = Document(values, {(): Place("the flags", 0, 0), **places}, [], [])
         raise ConfigurationError([mistake for _, mistake in mistakes_of(error, document, (name,))]) from None
+
+
+def _written(value: Any, base: Path) -> Any:
+    """A path as the file has it."""
+    return value.removeprefix(f"{base}/") if isinstance(value, str) else value
 
 
 def _settings(report: Report) -> Settings:

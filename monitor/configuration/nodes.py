@@ -41,6 +41,8 @@ class Nodes(NamedTuple):
             raise unusable(self.origin, f"holds more than {MAX_VALUES:,} values", place.line)
         if id(node) in above or len(path) > MAX_DEPTH:  # an alias to something that holds it, or very deep
             return self._wrong(path, None, "is nested too deeply, or holds itself")
+        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
+            return self._wrong(path, node.tag, "has a tag; only plain values are taken")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, above | {id(node)})
         if isinstance(node, yaml.SequenceNode):

@@ -69,7 +69,9 @@ def _syntax(error: yaml.YAMLError, origin: str, text: str) -> Mistake:
 
 def _plainly(problem: str) -> str:
     """The parser's words, and what to do about them."""
-    return next((f"{problem}: {advice}" for words, advice in _ADVICE.items() if words in problem), problem)
+    return next(
+        (f"{problem.removeprefix('but ')}: {advice}" for words, advice in _ADVICE.items() if words in problem), problem
+    )
 
 
 _ADVICE = {
@@ -82,4 +84,5 @@ _ADVICE = {
     "expected ',' or '}'": "close the braces, or part the keys with commas",
     "found undefined alias": "put text that begins with * in quotes",
     "unexpected end of stream": "a quote is open",
+    "found another document": "one file holds one document, without a second ---",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,11 +14,14 @@ START_SECONDS = 10.0
 
 
 class PageServer:
-    """A running server; ``address`` is where it listens, as ``http://host:port``."""
+    """A running server; ``address`` is where it listens, as ``http://host:port``. ``close`` is called at the end."""
 
-    def __init__(self, app: FastAPI, listen: str, setting: str = "worker.listen") -> None:
+    def __init__(
+        self, app: FastAPI, listen: str, setting: str = "worker.listen", close: Callable[[], object] = lambda: None
+    ) -> None:
         import uvicorn
 
+        self._close = close
         self._socket = bind(listen, setting)
         host, port = self._socket.getsockname()[:2]
         self.address = f"http://{host}:{port}"
@@ -33,6 +37,7 @@ class PageServer:
         self._server.should_exit = True
         self._thread.join(START_SECONDS)
         self._socket.close()
+        self._close()
 
 
 def bind(listen: str, setting: str = "worker.listen") -> socket.socket:

@@ -76,7 +76,7 @@ def load_detector(monitor: MonitorSettings, features: Sequence[Feature]) -> Dete
         detector = fittable.fit(table.rows, table.features)
     meta = detector.meta
     if meta.detector_type != wanted.type:
-        raise DetectorError(f"monitor {monitor.name}: the artefact holds a {meta.detector_type}, not a {wanted.type}")
+        raise DetectorError(f"monitor {monitor.name}: the artefact is of type {meta.detector_type}, not {wanted.type}")
     told = [] if not features else [_told(features, found) for found in differences(meta.features, features)]
     if told:
         raise DetectorError(f"monitor {monitor.name}: {'; '.join(told)}; fit it again with this configuration")

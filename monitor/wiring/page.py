@@ -40,4 +40,5 @@ def serve_page(settings: Settings, assembly: Assembly, listen: str) -> PageServe
     )  # fmt: skip
     metrics = assembly.metrics
     overview = Overview(infos, time.time, metrics.summary)
-    return PageServer(create_app(FindingStore(Path(store.path)), assembly.registry, overview), listen)
+    findings = FindingStore(Path(store.path))
+    return PageServer(create_app(findings, assembly.registry, overview), listen, close=findings.close)

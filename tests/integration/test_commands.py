@@ -185,10 +185,12 @@ async def judge(settings: Any) -> None:
 def test_replay_says_what_the_worker_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(folder)
     fit_both(capsys)
-    before = run(capsys, "replay --config offpath.yaml --json")
+    before = run(capsys, "replay --config offpath.yaml --json --all")
     asyncio.run(judge(configuration.load(folder / "offpath.yaml")))
-    after = run(capsys, "replay --config offpath.yaml --json")
+    after = run(capsys, "replay --config offpath.yaml --json --all")
     assert before == after, "a replay leaves no trace"
+    alarms = run(capsys, "replay --config offpath.yaml --json")
+    assert alarms.splitlines() == [line for line in before.splitlines() if json.loads(line)["alarm"]]
     replayed = {found["id"]: found for found in map(json.loads, before.splitlines())}
     store = FindingStore(folder / ".offpath" / "findings.db")
     stored = {found["id"]: found for found in store.findings(limit=1000)}
@@ -232,7 +234,7 @@ def test_replay_tells_in_the_order_of_the_rows(folder: Path, capsys: pytest.Capt
     assert len(ends) == 600 // 50 + 600 // 40 + 1
     assert ends == sorted(ends)
     assert any(re.match(r"row 46 +outliers +outlier +age = 400", line) for line in lines)
-    told = json.loads(run(capsys, "replay --table young.csv --json").splitlines()[0])
+    told = json.loads(run(capsys, "replay --table young.csv --json --all").splitlines()[0])
     assert (told["time"], told["start"], told["end"]) == (None, None, None)
     assert told["last"]["offset"] in (39, 45, 49)
 

@@ -116,8 +116,8 @@ def test_every_finding_goes_where_its_monitor_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"type": "KSDrift"}, "the artefact holds a TabularDrift, not a KSDrift"),
-        ({"artifact": "c"}, "holds a CVMDrift"),
+        ({"type": "KSDrift"}, "the artefact is of type TabularDrift, not KSDrift"),
+        ({"artifact": "c"}, "the artefact is of type CVMDrift"),
     ],
 )
 def test_an_artefact_that_does_not_fit(tmp_path: Path, change: dict[str, str], said: str) -> None:

@@ -68,7 +68,7 @@ def test_a_good_one_has_no_mistakes(folder: Path) -> None:
 MISTAKES = [
     ("    window:", "    windw:", 11, "monitors[0].windw", "unknown key", "window"),
     ("worker:\n", "wroker:\n", 20, "wroker", "unknown key", "worker"),
-    ("TabularDrift", "TabularDrft", 13, "monitors[0].detector.type", "is no detector_type", "TabularDrift"),
+    ("TabularDrift", "TabularDrft", 13, "monitors[0].detector.type", "expected one of", "TabularDrift"),
     ("model: income", "model: incme", 10, "monitors[0].model", "there is no such model: income", "income"),
     ("sinks: [store]", "sinks: [stor]", 16, "monitors[0].sinks[0]", "there is no such sink", "store"),
     ("ert: 400", "ertt: 400", 15, "monitors[0].detector.params.ertt", "unknown parameter; TabularDrift has", "ert"),
@@ -371,3 +371,15 @@ def test_headers_with_credentials_need_a_rule(folder: Path) -> None:
     assert check(folder, GOOD + ruled) == []
     (mistake,) = check(folder, GOOD + "capture: {headers: ['x user']}\n")
     assert "the name of an HTTP header" in mistake.expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: []\n---\nmodels: []\n", "found another document: one file holds one document"),
+        ("models: !!python/object/apply:os.system [ls]\n", "has a tag; only plain values are taken"),
+        ("models: !secret x\n", "has a tag; only plain values are taken"),
+    ],
+)
+def test_more_than_one_document_and_tags(folder: Path, text: str, said: str) -> None:
+    assert any(said in str(mistake) for mistake in check(folder, text))

@@ -140,7 +140,10 @@ def test_parameters_of_an_artefact(folder: Path, params: str, fitted: dict[str, 
 
 
 def test_an_artefact_of_another_detector(folder: Path) -> None:
-    assert "holds a TabularDrift, but detector.type is KNN" in one(folder, TEXT.replace("TabularDrift", "KNN"))[2]
+    assert (
+        "holds a detector of type TabularDrift, but detector.type is KNN"
+        in one(folder, TEXT.replace("TabularDrift", "KNN"))[2]
+    )
 
 
 @pytest.mark.parametrize(
