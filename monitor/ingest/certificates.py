@@ -18,7 +18,8 @@ class Certificates:
     Parameters
     ----------
     cert, key : PEM files; the key may stand in ``cert``.
-    client_ca : PEM file. If given, a client without a certificate of it gets no connection (mutual TLS).
+    client_ca : PEM file. If given, a client without a certificate of it gets no connection (mutual TLS, from 1.3 on,
+        else from 1.2 on).
 
     Raises
     ------
@@ -69,6 +70,9 @@ class Certificates:
                 message = f"{self._client_ca} holds no certificate of a CA: {_words(error)}"
                 raise ValueError(f"ingest.tls.client_ca: {message}") from None
             context.verify_mode = ssl.CERT_REQUIRED
+            # No session is resumed: it would be of a client whose CA may have been taken out meanwhile.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.num_tickets = 0
         return context
 
 

@@ -132,6 +132,19 @@ def test_a_sender_that_speaks_no_tls_or_only_old_ones_is_told_off(mutual: Server
     assert post(mutual, context(pki, cert="client")) == 202
 
 
+def test_a_session_is_not_resumed_past_the_look_at_a_clients_certificate(mutual: Server, pki: Path) -> None:
+    port = int(mutual.url.rpartition(":")[2])
+    known = context(pki, cert="client")
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        known.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")  # a ticket would have come before
+        assert connection.version() == "TLSv1.3"
+        assert connection.session is None or not connection.session.has_ticket
+
+
 def test_a_head_without_end_is_answered_400(tmp_path: Path) -> None:
     server = Server(tmp_path, {})
     try:
