@@ -46,7 +46,7 @@ _OF_PLATFORMS = re.compile(r"OFFPATH_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PO
 def override(document: Document, environ: Mapping[str, str]) -> None:
     """Put the environment's values into the document."""
     others = NOT_SETTINGS | set(_named(document.values))
-    for variable in sorted(environ):
+    for variable in sorted(environ, key=lambda name: (not name.upper().endswith("__TYPE"), name)):  # it says what fits
         if not variable.startswith(PREFIX) or variable in others or variable.startswith("OFFPATH_TEST_"):
             continue
         steps = variable[len(PREFIX) :].lower().split("__")
@@ -104,6 +104,9 @@ def _set(document: Document, variable: str, steps: list[str], text: str) -> None
         if not isinstance(at, (dict, list)):
             raise LookupError(Mistake(variable, 0, 0, spelled(path), None, "is a single value, with nothing below it"))
     key = _key(document, variable, path, at, steps[-1])
+    if key == "type" and isinstance(at, dict) and at.get("type") != text:
+        for default in [other for other in at if (*path, other) not in document.places]:
+            del at[default]  # of the type that it was
     path = (*path, key)
     for stale in [place for place in document.places if place[: len(path)] == path]:
         del document.places[stale]

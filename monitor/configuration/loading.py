@@ -64,6 +64,7 @@ def examine(path: Path | None, environ: Mapping[str, str] | None = None, fitted:
     empty = path is not None and not document.values
     complete(document.values)
     override(document, os.environ if environ is None else environ)
+    complete(document.values)  # again: another type has other defaults
     if empty and document.places.keys() == {()}:
         wrong = "is empty; expected keys such as models: and monitors:"
         document.mistakes.append(Mistake(str(path), 1, 1, "", None, wrong))

@@ -16,7 +16,7 @@ from monitor import configuration
 from monitor.configuration import ConfigurationError, Mistake
 from monitor.configuration.reference import reference
 from monitor.configuration.schema import json_schema
-from monitor.settings import Settings
+from monitor.settings import KafkaTransportSettings, Settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -383,3 +383,17 @@ def test_headers_with_credentials_need_a_rule(folder: Path) -> None:
 )
 def test_more_than_one_document_and_tags(folder: Path, text: str, said: str) -> None:
     assert any(said in str(mistake) for mistake in check(folder, text))
+
+
+def test_the_environment_changes_the_type_of_a_transport_and_a_sink(folder: Path) -> None:
+    kafka = load(folder, OFFPATH_TRANSPORT__BOOTSTRAP="b:9092", OFFPATH_TRANSPORT__TYPE="kafka").transport
+    assert isinstance(kafka, KafkaTransportSettings)
+    assert kafka.bootstrap == "b:9092"
+    (folder / "offpath.yaml").write_text("models: [{name: m}]\n")
+    found = configuration.load(
+        folder / "offpath.yaml", {"OFFPATH_SINKS__0__TYPE": "jsonlines", "OFFPATH_SINKS__0__PATH": "x.jsonl"}
+    )
+    assert [sink.type for sink in found.sinks] == ["jsonlines", "prometheus"]
+    assert configuration.load(folder / "offpath.yaml", {"OFFPATH_TRANSPORT__TYPE": "embedded"}).transport == (
+        configuration.load(folder / "offpath.yaml", {}).transport
+    )
