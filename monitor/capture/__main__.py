@@ -14,12 +14,12 @@ def main(role: str, *arguments: str) -> int:
         from monitor.capture import shipper
 
         return shipper.main(*numbers)
-    from monitor.capture import sidecar
+    from monitor.capture import processes
 
     if role == "worker":
         plan, *listening, board, head, number = numbers
-        return sidecar.worker(plan, number, listening, board, head)
-    return sidecar.main(*numbers)
+        return processes.worker(plan, number, listening, board, head)
+    return processes.main(*numbers)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import socket
 from monitor.capture.addresses import remove
 from monitor.capture.admin import AdminPort, Answer
 from monitor.capture.child import Child
+from monitor.capture.listening import announce, listeners
 from monitor.capture.metrics import Ledger, sample
+from monitor.capture.pages import healthz, metrics, readyz, summary
 from monitor.capture.plan import Plan
 from monitor.capture.reactor import Reactor
-from monitor.capture.sidecar import announce, healthz, listeners, metrics, readyz, summary
 
 PATIENCE = 1.0
 """Seconds beyond the grace period that a worker gets to end by itself."""
@@ -119,5 +120,5 @@ class Head:
 
 
 def run(plan: Plan, descriptor: int) -> None:
-    """Be the head. Raises :class:`~monitor.capture.sidecar.CannotListenError`."""
+    """Be the head. Raises :class:`~monitor.capture.listening.CannotListenError`."""
     Head(plan, descriptor).run()

@@ -1,18 +1,17 @@
-"""A relay process: relay, tap, supervisor of the shipper, and an orderly end. Alone, it has the administration port."""
+"""What is in a relay process: relay, tap, supervisor of the shipper, and an orderly end."""
 
 from __future__ import annotations
 
-import gc
 import logging
-import resource
 import signal
 import socket
 
-from monitor.capture.addresses import Upstream, bind, bound, remove
-from monitor.capture.admin import AdminPort, Answer, Pages
+from monitor.capture.addresses import Upstream
+from monitor.capture.admin import Answer, Pages
 from monitor.capture.board import SAMPLES, Board
-from monitor.capture.metrics import METRICS, Ledger, sample
-from monitor.capture.plan import Address, Plan, read_plan
+from monitor.capture.metrics import Ledger, sample
+from monitor.capture.pages import healthz, metrics, readyz, summary
+from monitor.capture.plan import Plan
 from monitor.capture.reactor import Reactor
 from monitor.capture.relay import Relay
 from monitor.capture.supervisor import Supervisor
@@ -27,10 +26,6 @@ _QUEUE = sample("queue_bytes")
 _WORKERS, _WORKER_STARTS = sample("workers"), sample("worker_starts_total")
 
 _logger = logging.getLogger("offpath.capture")
-
-
-class CannotListenError(RuntimeError):
-    """An address cannot be bound; the message says which and why."""
 
 
 class Sidecar:
@@ -124,100 +119,3 @@ class Reporter:
     def _ended(self) -> None:
         self._reactor.remove_reader(self._head.fileno())
         self._sidecar.stop()
-
-
-def summary(ledger: Ledger) -> str:
-    """One line of totals."""
-    counts = {m.name: sum(int(ledger[key]) for key in m.samples) for m in METRICS}
-    shown = ("events", "published", "spooled", "dropped_events", "dropped_frames", "discarded_messages")
-    return ", ".join(f"{name.replace('_', ' ')} {counts[f'offpath_capture_{name}_total']}" for name in shown)
-
-
-def metrics(ledger: Ledger) -> Answer:
-    return Answer(200, ledger.text(), "text/plain; version=0.0.4; charset=utf-8")
-
-
-def healthz() -> Answer:
-    return Answer(200, "ok\n")
-
-
-def readyz(ready: bool) -> Answer:
-    return Answer(200, "ready\n") if ready else Answer(503, "stopping\n")
-
-
-def listeners(address: Address, which: str, workers: int = 1) -> list[list[socket.socket]]:
-    """Listening sockets. Raises :class:`CannotListenError`."""
-    try:
-        return bind(address, workers)
-    except OSError as error:
-        raise CannotListenError(
-            f"capture.{which}: cannot listen on {address}: {error.strerror or error}; "
-            f"give another address with --{which} host:port"
-        ) from error
-
-
-def announce(listener: socket.socket, plan: Plan, admin: socket.socket) -> None:
-    """Say where the sidecar is, once it is there."""
-    where = bound(admin)
-    shown = where if where.path else f"http://{where}"
-    _logger.info("relaying %s to %s, administration at %s", bound(listener), plan.upstream, shown)
-
-
-def prepare() -> None:
-    """Two descriptors a connection: the usual soft limit of 1024 would end at 500 clients."""
-    logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def alone(plan: Plan, descriptor: int) -> None:
-    """The only relay process, with the administration port. Raises :class:`CannotListenError`."""
-    reactor = Reactor()
-    (own,) = listeners(plan.listen, "listen")
-    ((*admins,),) = listeners(plan.admin, "admin")
-    sidecar = Sidecar(reactor, plan, descriptor, own)
-    ports = [AdminPort(reactor, admin, sidecar.pages()) for admin in admins]
-    announce(own[0], plan, admins[0])
-    sidecar.start()
-    run(reactor)
-    for port in ports:
-        port.close()
-    for address in (plan.listen, plan.admin):
-        remove(address)
-    reactor.close()
-
-
-def run(reactor: Reactor) -> None:
-    """Turn; what there is now stays, so the collector need not look at it again."""
-    gc.freeze()
-    reactor.run()
-
-
-def worker(plan_descriptor: int, number: int, listening: list[int], board: int, head: int) -> int:
-    """One of several relay processes; returns its exit status."""
-    prepare()
-    reactor = Reactor()
-    own = [socket.socket(fileno=descriptor) for descriptor in listening]
-    sidecar = Sidecar(reactor, read_plan(plan_descriptor), plan_descriptor, own, number)
-    reporter = Reporter(reactor, Board(board), socket.socket(fileno=head), sidecar)
-    sidecar.start()
-    run(reactor)
-    reporter.report()
-    return 0
-
-
-def main(descriptor: int) -> int:
-    """Run the relay process, or the head of several; returns the exit status."""
-    prepare()
-    plan = read_plan(descriptor)
-    try:
-        if plan.workers > 1:
-            from monitor.capture import head
-
-            head.run(plan, descriptor)
-        else:
-            alone(plan, descriptor)
-    except CannotListenError as error:
-        _logger.error("%s", error)
-        return 1
-    return 0

@@ -357,6 +357,6 @@ def test_ordinary_http2(nginx: int, tmp_path: Path, client: list[str], calls: in
 
 def test_the_shipper_loads_no_protobuf() -> None:
     """The sidecar is small; reading messages is the worker's part."""
-    program = "import json, sys, monitor.capture.shipper, monitor.capture.sidecar; print(json.dumps([*sys.modules]))"
+    program = "import json, sys, monitor.capture.processes, monitor.capture.shipper; print(json.dumps([*sys.modules]))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
     assert not [name for name in loaded if name.startswith(("google.protobuf", "grpc", "numpy", "torch"))]
