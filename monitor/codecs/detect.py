@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from monitor.codecs import protobuf, seldon, v1, v2
+from monitor.codecs import seldon, seldon_grpc, v1, v1_grpc, v2, v2_grpc
 from monitor.codecs.base import Codec, Tensors
 from monitor.codecs.inflate import MAX_BYTES, inflate
 from monitor.codecs.values import parse_object
@@ -17,9 +17,9 @@ CODECS: Mapping[str, Codec] = {
     "v1": v1.V1Codec(),
     "v2": v2.V2Codec(),
     "seldon": seldon.SeldonCodec(),
-    "v1-grpc": protobuf.TensorflowProtobuf(),
-    "v2-grpc": protobuf.V2Protobuf(),
-    "seldon-grpc": protobuf.SeldonProtobuf(),
+    "v1-grpc": v1_grpc.TensorflowProtobuf(),
+    "v2-grpc": v2_grpc.V2Protobuf(),
+    "seldon-grpc": seldon_grpc.SeldonProtobuf(),
 }
 """Protocol to codec; ``-grpc`` are its messages as protobuf."""
 
