@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Detector, DetectorError, Feature, Parts, Saveable
+from detectors.directory import replace
+from detectors.npz import pack
 from detectors.registry import load_class
 
 FORMAT = 1
@@ -52,6 +51,7 @@ def save(detector: Detector, path: Path) -> None:
     ArtifactError : ``path`` is no artefact, or the detector's parts are no plain JSON and arrays.
     NotFittedError : the detector has learnt nothing yet.
 
+    >>> import tempfile
     >>> from detectors.outlier.knn import KNN
     >>> rows = np.random.default_rng(0).normal(size=(100, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -65,15 +65,7 @@ def save(detector: Detector, path: Path) -> None:
     path = Path(path)
     if path.is_symlink() or (path.exists() and not _replaceable(path)):
         raise ArtifactError(f"{path} exists and is no artefact directory: choose another path, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        for name, content in files.items():
-            _write(fresh / name, content)
-        fresh.chmod(0o755)
-        _swap(fresh, path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    replace(path, files)
 
 
 def load(path: Path) -> Detector:
@@ -168,7 +160,7 @@ def _encode(detector_type: str, parts: Parts) -> dict[str, bytes]:
             raise ArtifactError(f"array name {name!r} may hold letters, digits, '_', '.' and '-' only")
         if np.asarray(array).dtype.hasobject:
             raise ArtifactError(f"array {name!r} holds Python objects, which are never saved")
-    arrays = _pack(parts.arrays)
+    arrays = pack(parts.arrays)
     if len(arrays) > MAX_ARRAYS:
         raise ArtifactError(f"the arrays take {len(arrays)} bytes, more than {MAX_ARRAYS}: fit on fewer rows")
     manifest: dict[str, Any] = {
@@ -187,16 +179,6 @@ def _encode(detector_type: str, parts: Parts) -> dict[str, bytes]:
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"parameters and state of {detector_type} must be plain JSON values: {error}") from None
     return {MANIFEST: text.encode(), ARRAYS: arrays}
-
-
-def _pack(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The bytes of an ``.npz``; equal arrays give equal bytes (``np.savez`` reserves some names)."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-    return packed.getvalue()
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -249,27 +231,5 @@ def _read(where: Path, limit: int) -> bytes:
     return content
 
 
-def _write(where: Path, content: bytes) -> None:
-    with where.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _replaceable(path: Path) -> bool:
     return path.is_dir() and ((path / MANIFEST).is_file() or not any(path.iterdir()))
-
-
-def _swap(fresh: Path, path: Path) -> None:
-    """Put ``fresh`` in the place of ``path``. A directory with content cannot be renamed over: it steps aside first."""
-    if not path.exists():
-        fresh.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    path.rename(old)
-    try:
-        fresh.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detectors import artifact, registry
+from detectors import artifact, directory, registry
 from detectors.artifact import ARRAYS, MANIFEST, ArtifactError, describe, load, save
 from detectors.base import Feature, Meta, NotFittedError, Parts
 from detectors.outlier.knn import KNN
@@ -313,7 +313,7 @@ def test_a_write_that_fails_leaves_the_earlier_artefact(written, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact.os, "fsync", full)
+    monkeypatch.setattr(directory.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         save(KNN().fit(ROWS), written)
     assert {file.name: file.read_bytes() for file in written.iterdir()} == before
