@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
-from typing import Any, TypeVar
 
 from monitor.events import Checkpoint, Partition
 from monitor.transport.base import Assigned, Block, Idle, Leaving, Revoked, Waiting
 from monitor.transport.kafka.checkpoints import States
+from monitor.transport.kafka.errands import Errands
 from monitor.transport.kafka.port import Member
 from monitor.transport.kafka.signals import Signals
 from sinks.records import Unavailable
-
-T = TypeVar("T")
 
 POLL_SECONDS = 0.05
 IDLE_SECONDS = 1.0
@@ -29,8 +24,6 @@ SOON_SECONDS = 0.2
 
 BEGIN_SECONDS = 60.0
 """How long the place to begin at may stay unknown; then the worker ends, and is started again by whoever runs it."""
-
-SERVE_SECONDS = 0.01
 
 HANDOVER_SECONDS = 10.0
 """How long a rebalance waits, at most, for the worker to commit the partitions that go."""
@@ -68,7 +61,7 @@ class Pump:
         self.resume_at = 0.0
         self.handled = threading.Event()
         self.closing = threading.Event()
-        self._requests: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self.errands = Errands(self.closing)
         self.listening = self.leaving = False
         self._paused = False
         self._rewind = False
@@ -92,15 +85,6 @@ class Pump:
         if self._thread.ident is not None:
             self._thread.join(seconds)
 
-    def call(self, act: Callable[[], T]) -> Future[T]:
-        """Do it in the polling thread: confluent-kafka answers no other thread while one polls."""
-        done: Future[T] = Future()
-        if self.closing.is_set():
-            done.set_exception(Unavailable("the group was left"))
-        else:
-            self._requests.put((act, done))
-        return done
-
     def name(self, partition: int) -> Partition:
         return f"{self._topic}/{partition}"
 
@@ -116,7 +100,7 @@ class Pump:
                     break
                 if self._signals.empty:
                     self._signals.put(Waiting())
-                self._wait(1.0, self.closing)
+                self.errands.wait(1.0, self.closing)
         return {}
 
     def _begin(self, partitions: Sequence[int]) -> Mapping[int, int]:
@@ -151,7 +135,7 @@ class Pump:
             self.handled.clear()
             self._signals.put(Leaving(tuple(names)), first=True)
             self.leaving = True
-            self._wait(self._handover, self.handled)
+            self.errands.wait(self._handover, self.handled)
             self.leaving = False
         self.owned -= set(partitions)
         for name in names:
@@ -170,28 +154,10 @@ class Pump:
             except Exception as error:
                 _logger.warning("leaving the group: %s", error)
             self._signals.end()
-            while not self._requests.empty():
-                self._requests.get()[1].set_exception(Unavailable("the group was left"))
-
-    def _serve(self, seconds: float) -> None:
-        """Do what other threads asked for; waits so long for the first."""
-        with suppress(queue.Empty):
-            act, done = self._requests.get(timeout=seconds) if seconds > 0 else self._requests.get_nowait()
-            try:
-                result = act()
-            except Exception as error:
-                done.set_exception(error)
-            else:
-                done.set_result(result)
-
-    def _wait(self, seconds: float, until: threading.Event) -> None:
-        """Wait, at most so long, and do meanwhile what other threads ask for."""
-        deadline = time.monotonic() + seconds
-        while not until.is_set() and (left := deadline - time.monotonic()) > 0:
-            self._serve(min(left, SERVE_SECONDS))
+            self.errands.refuse()
 
     def _step(self) -> None:
-        self._serve(0)
+        self.errands.serve(0)
         self._throttle()
         if self._rewind:
             self._begin_again()
@@ -211,7 +177,7 @@ class Pump:
             self._ask_at = max(self.polled, self._asked + SOON_SECONDS)
         else:
             # kafka-python answers at once, and would be asked again at once, when a broker is missing
-            self._wait(POLL_SECONDS - (self.polled - began), self.closing)
+            self.errands.wait(POLL_SECONDS - (self.polled - began), self.closing)
             self._quiet()
 
     def _throttle(self) -> None:
@@ -259,7 +225,7 @@ class Pump:
         self._tell(error)
         if self._signals.empty:
             self._signals.put(Waiting())
-        self._wait(1.0, self.closing)
+        self.errands.wait(1.0, self.closing)
 
     def _tell(self, error: Unavailable) -> None:
         """The first of a row of failures, and every hundredth."""

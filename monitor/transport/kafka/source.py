@@ -158,12 +158,12 @@ class KafkaSource:
         self._owed = wanted  # goes with the next
 
     async def _once(self, pump: Pump, wanted: Mapping[int, Checkpoint]) -> None:
-        sent = await asyncio.wrap_future(pump.call(lambda: self._send(pump, wanted)))
+        sent = await asyncio.wrap_future(pump.errands.call(lambda: self._send(pump, wanted)))
         try:
             await asyncio.wait_for(asyncio.wrap_future(sent), self._timeout)
         except asyncio.TimeoutError:
             raise Unavailable(f"Kafka did not answer to a commit in {self._timeout:g} s") from None
-        pump.call(lambda: self._states.committed(list(wanted)))
+        pump.errands.call(lambda: self._states.committed(list(wanted)))
 
     def _send(self, pump: Pump, wanted: Mapping[int, Checkpoint]) -> Future[None]:
         """In the polling thread."""
