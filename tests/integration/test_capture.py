@@ -383,7 +383,7 @@ def test_the_processes_load_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--listen", "nonsense"], "capture.listen: 'nonsense' is no address; write host:port"),
+        (["--listen", "nonsense"], "--listen nonsense: expected host:port, for example 127.0.0.1:9081"),
         (["--queue", "lots"], "--queue lots"),
         (["--listen", "127.0.0.1:{used}"], "127.0.0.1:{used}"),
     ],
