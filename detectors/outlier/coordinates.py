@@ -15,7 +15,7 @@ that a rare category, an extreme number and an impossible number can be weighed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -48,6 +48,13 @@ class Reading(NamedTuple):
     z: Array
     missing: npt.NDArray[np.bool_] | None
     unseen: npt.NDArray[np.bool_] | None
+
+    def blocks(self, size: int) -> Iterator[Reading]:
+        """The same rows, at most so many at a time."""
+        for start in range(0, len(self.z), size):
+            part = slice(start, start + size)
+            missing, unseen = (None if mask is None else mask[part] for mask in (self.missing, self.unseen))
+            yield Reading(self.values[part], self.z[part], missing, unseen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,17 +14,15 @@ from detectors.base import (
     Array,
     DetectorError,
     Feature,
-    FeatureVerdict,
     Meta,
     NotFittedError,
     Parts,
-    State,
     Verdict,
     as_rows,
 )
 from detectors.calibrate import infer_threshold
 from detectors.outlier.coordinates import Coordinates, Reading, check_features
-from detectors.outlier.wording import reasons
+from detectors.outlier.wording import incomplete, reasons
 
 MIN_REFERENCE = 10
 """Fewer reference rows say nothing about what is rare."""
@@ -120,7 +118,7 @@ class OutlierDetector(ABC):
         reading = coordinates.read(rows)
         scores = self._blockwise(reading)
         instance, feature = scores
-        notes = self._notes(rows, reading)
+        notes = incomplete(rows, reading, self._features)
         if reading.missing is not None:
             blank = np.all(reading.missing, axis=1)
             instance, feature = np.where(blank, np.nan, instance), np.where(blank[:, None], np.nan, feature)
@@ -193,45 +191,11 @@ class OutlierDetector(ABC):
     def _blockwise(self, reading: Reading) -> Scores:
         if len(reading.z) <= self._block:
             return self._score(reading)
-        parts = [self._score(part) for part in _blocks(reading, self._block)]
+        parts = [self._score(part) for part in reading.blocks(self._block)]
         return Scores(np.concatenate([p.instance for p in parts]), np.concatenate([p.feature for p in parts]))
-
-    def _notes(self, rows: Array, reading: Reading) -> tuple[FeatureVerdict, ...]:
-        """An entry for every column with missing, unseen or infinite values; most batches have none."""
-        infinite = np.isinf(rows)
-        if reading.missing is None and reading.unseen is None and not infinite.any():
-            return ()
-        nothing = np.zeros(rows.shape, dtype=np.bool_)
-        missing = (nothing if reading.missing is None else reading.missing).sum(axis=0)
-        unseen = (nothing if reading.unseen is None else reading.unseen).sum(axis=0)
-        notes = []
-        for j, feature in enumerate(self._features):
-            counts = {
-                "missing, taken as the reference's usual value": int(missing[j]),
-                "never seen in the reference": int(unseen[j]),
-                "infinite": int(infinite[:, j].sum()),
-            }
-            if not any(counts.values()):
-                continue
-            note = "; ".join(f"{count} {what}" for what, count in counts.items() if count)
-            state: State = "insufficient_data" if missing[j] == len(rows) else "ok"
-            n = len(rows) - int(missing[j])
-            notes.append(
-                FeatureVerdict(
-                    feature.name, feature.kind, state, None, None, None, None, n, int(missing[j]), int(unseen[j]), note
-                )
-            )
-        return tuple(notes)
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> None:
     """Raise :class:`DetectorError` unless ``value`` is a whole number in the range."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
         raise DetectorError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
-
-
-def _blocks(reading: Reading, size: int) -> Iterator[Reading]:
-    for start in range(0, len(reading.z), size):
-        part = slice(start, start + size)
-        missing, unseen = (None if mask is None else mask[part] for mask in (reading.missing, reading.unseen))
-        yield Reading(reading.values[part], reading.z[part], missing, unseen)

@@ -1,11 +1,11 @@
-"""Why a row was flagged, in words: which column, which value, and how the reference compares."""
+"""Why a row was flagged, in words: which column, which value, and how the reference compares; what was missing."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors.base import Array, Feature, Reason
+from detectors.base import Array, Feature, FeatureVerdict, Reason, State
 from detectors.outlier.coordinates import Coordinates, Reading
 
 MOST = 5
@@ -56,6 +56,34 @@ def _words(value: float, feature: Feature, z: float, column: int, coordinates: C
     if not low <= value <= high:
         return f"{said}, outside the reference's {low:.6g} to {high:.6g}"
     return f"{said}, unusually {'high' if z > 0 else 'low'} (usual: {coordinates.fill[column]:.6g})"
+
+
+def incomplete(rows: Array, reading: Reading, features: tuple[Feature, ...]) -> tuple[FeatureVerdict, ...]:
+    """An entry for every column with missing, unseen or infinite values; most batches have none."""
+    infinite = np.isinf(rows)
+    if reading.missing is None and reading.unseen is None and not infinite.any():
+        return ()
+    nothing = np.zeros(rows.shape, dtype=np.bool_)
+    missing = (nothing if reading.missing is None else reading.missing).sum(axis=0)
+    unseen = (nothing if reading.unseen is None else reading.unseen).sum(axis=0)
+    notes = []
+    for j, feature in enumerate(features):
+        counts = {
+            "missing, taken as the reference's usual value": int(missing[j]),
+            "never seen in the reference": int(unseen[j]),
+            "infinite": int(infinite[:, j].sum()),
+        }
+        if not any(counts.values()):
+            continue
+        note = "; ".join(f"{count} {what}" for what, count in counts.items() if count)
+        state: State = "insufficient_data" if missing[j] == len(rows) else "ok"
+        n = len(rows) - int(missing[j])
+        notes.append(
+            FeatureVerdict(
+                feature.name, feature.kind, state, None, None, None, None, n, int(missing[j]), int(unseen[j]), note
+            )
+        )
+    return tuple(notes)
 
 
 def label(value: float, feature: Feature) -> str:
