@@ -8,16 +8,16 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 
 from monitor.capture.addresses import Target, Upstream
+from monitor.capture.attempt import FULL_SECONDS, Attempt, prepare
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.link import Link
 from monitor.capture.metrics import Counters, sample
-from monitor.capture.reactor import IN, OUT, Reactor, Timer
+from monitor.capture.reactor import IN, Reactor
 from monitor.capture.tap import Tap
 
-CONNECT_SECONDS = 30.0
 HALF_OPEN_SECONDS = 60.0
 """How long a client may keep its side open after the upstream closed, without a byte; kernels use the same time."""
 
@@ -28,11 +28,7 @@ HURRIED_SECONDS = 0.005
 """The same in the last quarter: a busy connection rests no longer between two exchanges, and must be cut somewhere."""
 
 ACCEPT_AT_ONCE = 64
-FULL_SECONDS = 0.1
-"""Time until the next attempt, when there are no descriptors left or the upstream's queue is full."""
-
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_REASONS = {errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "timeout", errno.EAGAIN: "timeout"}
 _CONNECTIONS = sample("connections_total")
 _OPEN = sample("connections")
 _BYTES = (sample("bytes_total", side="client"), sample("bytes_total", side="upstream"))
@@ -163,7 +159,7 @@ class Relay:
         self.reactor.call_later(FULL_SECONDS, again)
 
     def _accepted(self, client: socket.socket) -> None:
-        _prepare(client)
+        prepare(client)
         self._number += 1
         link = Link(self._number, self, client)
         self.links.add(link)
@@ -185,10 +181,10 @@ class Relay:
         except OSError:  # no descriptor left
             self._connect(link, [], "failed")
             return
-        _prepare(upstream)
-        Attempt(self, link, upstream, targets).begin(address)
+        prepare(upstream)
+        Attempt(self.reactor, upstream, partial(self._attempted, link, upstream, targets)).begin(address)
 
-    def attempted(self, link: Link, upstream: socket.socket, targets: list[Target], reason: str) -> None:
+    def _attempted(self, link: Link, upstream: socket.socket, targets: list[Target], reason: str) -> None:
         """A connection is there (no reason), or not."""
         if reason:
             self.reactor.close_later(upstream)
@@ -197,38 +193,3 @@ class Relay:
             link.join(upstream)
         else:
             self.reactor.close_later(upstream)
-
-
-class Attempt:
-    """One try to reach one address of the upstream."""
-
-    def __init__(self, relay: Relay, link: Link, upstream: socket.socket, targets: list[Target]) -> None:
-        self._relay, self._link, self._socket, self._targets = relay, link, upstream, targets
-        self._until = relay.reactor.time() + CONNECT_SECONDS
-        self._timer: Timer | None = None
-
-    def begin(self, address: tuple[str | int, ...] | str) -> None:
-        code = self._socket.connect_ex(address)
-        reactor = self._relay.reactor
-        if code == errno.EAGAIN and reactor.time() < self._until:  # a Unix socket's queue is full: none tells when not
-            self._timer = reactor.call_later(FULL_SECONDS, lambda: self.begin(address))
-        elif code == errno.EINPROGRESS:
-            self._timer = reactor.call_later(CONNECT_SECONDS, lambda: self._end(errno.ETIMEDOUT))
-            reactor.watch(self._socket.fileno(), OUT, self._ready)
-        else:
-            self._end(code)
-
-    def _ready(self, _: int) -> None:
-        self._end(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-    def _end(self, code: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._relay.attempted(self._link, self._socket, self._targets, _REASONS.get(code, "failed") if code else "")
-
-
-def _prepare(connection: socket.socket) -> None:
-    connection.setblocking(False)
-    if connection.family != socket.AF_UNIX:
-        with suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

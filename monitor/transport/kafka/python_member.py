@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
     CommitFailedError,
@@ -23,13 +23,13 @@ from kafka.errors import (
 from monitor.events import Delivery
 from monitor.transport.kafka.options import KafkaOptions
 from monitor.transport.kafka.port import Fenced, Rebalance
+from monitor.transport.kafka.python_listener import Listener
 from monitor.transport.kafka.python_opening import opened
 from monitor.transport.kafka.records import headers_in
 from monitor.transport.kafka.trouble import unavailable
 from sinks.records import Record, Unavailable
 
 BLOCK = 500
-NAP = 0.005
 
 _FENCED = (
     CommitFailedError,
@@ -40,37 +40,6 @@ _FENCED = (
 )
 
 _logger = logging.getLogger("offpath.transport")
-
-
-class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
-    """Runs what blocks in a thread of its own: the library calls it on the loop that sends its heartbeats."""
-
-    def __init__(self, member: PythonMember, rebalance: Rebalance, sleep: Callable[[float], Any]) -> None:
-        self._member, self._rebalance, self._sleep = member, rebalance, sleep
-        self._thread = ThreadPoolExecutor(1, "offpath-rebalance")
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        partitions = sorted(place.partition for place in assigned)
-        if partitions:
-            await self._run(lambda: self._member.begun(self._rebalance.begin(partitions)))
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._leave(revoked, lost=False)
-
-    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        await self._leave(lost, lost=True)
-
-    async def _leave(self, places: Iterable[TopicPartition], *, lost: bool) -> None:
-        partitions = sorted(place.partition for place in places)
-        if partitions:
-            self._member.ended(partitions)
-            await self._run(lambda: self._rebalance.leave(partitions, lost))
-
-    async def _run(self, act: Callable[[], None]) -> None:
-        running = self._thread.submit(act)
-        while not running.done():
-            await self._sleep(NAP)
-        running.result()
 
 
 class PythonMember:
@@ -118,7 +87,7 @@ class PythonMember:
         with self._errors("the topic is not known"):
             # a leader that does not know the topic yet would give nobody a partition, until its knowledge is renewed
             self._consumer.partitions_for_topic(topic)
-        self._consumer.subscribe([topic], listener=_Listener(self, rebalance, self._consumer._net.sleep))
+        self._consumer.subscribe([topic], listener=Listener(self, rebalance, self._consumer._net.sleep))
 
     def begun(self, starts: Mapping[int, int]) -> None:
         """The partitions were assigned, and are read from these offsets."""
