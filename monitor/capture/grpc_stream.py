@@ -11,25 +11,18 @@ a call that fails behind them is recorded as an empty response with its status.
 from __future__ import annotations
 
 from collections import deque
-from urllib.parse import unquote
 
 from monitor.capture.exchange import Exchange, Message, Recorder
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.grpc_messages import MessageSplitter, Part
 from monitor.capture.grpc_methods import PEEK, model_in_message, protocol_of
+from monitor.capture.grpc_status import code_of, note_status
 from monitor.capture.header_blocks import Head
 from monitor.capture.http2_frames import Piece
 from monitor.capture.http2_stream import lose
-from monitor.events import is_count
 
 WAITING = 64
 """Requests of a call that are remembered until they are answered; beyond, the events still share their id."""
-
-HTTP_STATUS = {
-    1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500,
-    14: 503, 15: 500, 16: 401,
-}  # fmt: skip
-"""gRPC's status codes as HTTP's, after google/rpc/code.proto: a failed call is told by its status, as any other."""
 
 
 class GrpcStream:
@@ -162,8 +155,7 @@ class GrpcStream:
     def _finish(self, trailers: dict[str, str], now: float) -> None:
         """The end of the answer: its status goes with the message that waited for it, or alone."""
         told = self._answer if "grpc-status" in self._answer else trailers  # a head alone may be everything
-        written = told.get("grpc-status", "")
-        code = int(written) if is_count(written) and len(written) < 4 else -1
+        code = code_of(told)
         if not self._framed and self._response is not None:
             self._held, self._response = self._response, None
             self._held.response.ended = now
@@ -173,12 +165,7 @@ class GrpcStream:
             self._held = self._next_response(now)
             self._held.response.ended = now
         if self._held is not None and code >= 0:
-            headers = self._held.response.headers
-            headers["grpc-status"] = str(code)
-            if message := told.get("grpc-message", ""):
-                headers["grpc-message"] = unquote(message)
-            if code:
-                self._held.status = HTTP_STATUS.get(code, 500)
+            note_status(self._held, code, told)
         self._release()
 
     def _release(self) -> None:
