@@ -383,8 +383,8 @@ def test_the_processes_load_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--listen", "nonsense"], "--listen nonsense: expected host:port, for example 127.0.0.1:9081"),
-        (["--queue", "lots"], "--queue lots"),
+        (["--listen", "nonsense"], "--listen: capture.listen: expected host:port"),
+        (["--queue", "lots"], "--queue: capture.queue: a size is a number with"),
         (["--listen", "127.0.0.1:{used}"], "127.0.0.1:{used}"),
     ],
 )
