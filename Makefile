@@ -25,8 +25,9 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 
 setup: $(VENV)/.dev ## everything a developer needs, in .venv
 
+# Without --once, Ctrl-C (130) is how the demo ends; the shell's trap leaves it to the demo to end.
 demo: $(VENV)/.demo ## model server, sidecar, log, worker, alarm: the whole path on real data (ARGS="--once")
-	@$(BIN)/offpath demo $(ARGS)
+	@trap : INT; $(BIN)/offpath demo $(ARGS) || { status=$$?; [ $$status$(findstring --once,$(ARGS)) = 130 ] || exit $$status; }
 
 fmt: $(VENV)/.dev ## format
 	$(BIN)/ruff format .
