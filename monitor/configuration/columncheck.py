@@ -43,18 +43,19 @@ def chosen(model: Mapping[str, Any], at: Path, monitor: Mapping[str, Any]) -> li
     """
     known: list[Column] = []
     for key in _LISTS.get(str(monitor.get("side", "request")), ()):
-        for i, item in items(model.get(key)):
-            feature = _feature(item)
+        columns = model.get(key)
+        for i, item in enumerate(columns if isinstance(columns, list) else ()):
+            feature = _feature(item) if isinstance(item, dict) else None
             if feature is None:
                 return []
             known.append(Column(feature, (*at, key, i)))
-    columns = monitor.get("columns")
-    if not isinstance(columns, list):
+    wanted = monitor.get("columns")
+    if not isinstance(wanted, list):
         return known
     named = {column.feature.name: column for column in known}
-    if not all(isinstance(name, str) and name in named for name in columns):
+    if not all(isinstance(name, str) and name in named for name in wanted):
         return []
-    picked = [named[name] for name in columns]
+    picked = [named[name] for name in wanted]
     if monitor.get("side") == "joined":  # the request's columns first, as the worker puts them
         picked.sort(key=lambda column: "outputs" in column.path)
     return picked

@@ -39,11 +39,13 @@ def parameters(wanted: Mapping[str, Any]) -> dict[str, Any]:
 def _parameter(kind: str, params: dict[str, Any], problem: str, at: Path) -> Found:
     """The parameter that the sentence speaks of, if it speaks of one."""
     problem = problem.removeprefix(f"{kind}: ")
-    said = next((name for name in params if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", problem)), None)
+    unknown = [name for name in params if f"no parameter {name!r}" in problem]
+    named = [name for name in params if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", problem)]
+    said = next(iter([*unknown, *named]), None)
     if said is None:
         return Found((*at, "params"), None, problem)
     path: Path = (*at, "params", said)
-    if f"no parameter {said!r}" in problem:
+    if unknown:
         known = list(inspect.signature(load_class(kind)).parameters)
         return Found(path, None, f"unknown parameter; {kind} has {', '.join(known)}", nearest(said, known))
     return Found(path, None, problem)

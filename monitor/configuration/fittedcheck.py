@@ -30,7 +30,7 @@ def check_fitted(monitor: Mapping[str, Any], columns: Sequence[Column], at: Path
         yield from _artifact(monitor, wanted, FilePath(folder), columns, at, base)
     elif isinstance(reference, str) and folder is None:
         made = registry.create(wanted["type"], **parameters(wanted))
-        yield from _reference(FilePath(reference), columns, made.meta, (*here, "reference"), base)
+        yield from _reference(FilePath(reference), columns, made, (*here, "reference"), base)
         yield from _window(monitor, made.meta, at)
 
 
@@ -95,24 +95,36 @@ def _parameters(given: Mapping[str, Any], had: Mapping[str, Any], at: Path) -> I
         yield Found((*at, "detector", "params", name), value, f"the artefact was fitted {expected}; fit it again")
 
 
-def _reference(path: FilePath, columns: Sequence[Column], meta: Meta, here: Path, base: FilePath) -> Iterator[Found]:
+def _reference(path: FilePath, columns: Sequence[Column], made: Any, here: Path, base: FilePath) -> Iterator[Found]:
     if not path.is_file():
         yield Found(here, str(path), "there is no such file", near_path(str(path), base))
         return
     try:
-        rows = tables.read(path, [column.feature for column in columns]).rows
+        table = tables.read(path, [column.feature for column in columns])
     except tables.TableError as error:
         yield Found(here, None, str(error))
         return
-    if len(rows) < meta.min_rows:
-        expected = f"holds {len(rows):,} rows; {meta.detector_type} needs at least {meta.min_rows:,}"
-        yield Found(here, str(path), expected)
+    wrong = _fit(made, table)
+    if wrong:
+        yield Found(here, str(path), wrong)
     for i, column in enumerate(columns):
-        if _all_unseen(rows[:, i]):
+        if _all_unseen(table.rows[:, i]):
             labels = ", ".join(column.feature.categories) or "none"
             holds = ", ".join(tables.read(path, columns=[column.feature.name]).features[0].categories[:10])
             expected = f"no value of the column in {path.name} is one of them; it holds {holds}"
             yield Found((*column.path, "categories"), labels, expected)
+
+
+def _fit(made: Any, table: tables.Table) -> str:
+    """Why the detector cannot be fitted; ``""`` if it can, or if that takes a package as large as torch."""
+    n, least = len(table.rows), made.meta.min_rows
+    if getattr(type(made), "requires", ()):
+        return "" if n >= least else f"holds {n:,} rows, at least {least:,} are needed"
+    try:
+        made.fit(table.rows, table.features)
+    except DetectorError as error:
+        return str(error)
+    return ""
 
 
 def _all_unseen(column: Array) -> bool:

@@ -65,6 +65,9 @@ class Nodes(NamedTuple):
                 self.document.mistakes.append(Mistake(*place, spelled(here), None, wrong))
             if key in values:  # what the mapping says itself goes before what it merges
                 continue
+            if node.flow_style and re.fullmatch("[0-9]{3}", key) and _is_nothing(value_node):  # {count: 1,000}
+                self.document.mistakes.append(Mistake(*place, spelled(path), key, "numbers are written without commas"))
+                continue
             values[key] = self.value(value_node, here, above)
             self.document.places[here] = place
             if not merged:
@@ -73,6 +76,10 @@ class Nodes(NamedTuple):
 
     def _wrong(self, path: Path, value: Any, expected: str) -> None:
         self.document.mistakes.append(Mistake(*self.document.places[path], spelled(path), value, expected))
+
+
+def _is_nothing(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value == ""
 
 
 def _scalar(node: yaml.Node) -> Any:

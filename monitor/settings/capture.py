@@ -20,6 +20,7 @@ from monitor.settings.values import (
     Text,
     Url,
     Whole,
+    same_place,
 )
 
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
@@ -103,6 +104,10 @@ class CaptureSettings(Section):
             raise ValueError(f"combined: needs mode: all, not mode: {self.mode}")
         if self.combined and any(rule.side is not None for rule in self.sample_rules):
             raise ValueError("sample_rules: a combined event has no side: leave side out")
+        if same_place(self.admin, self.listen):
+            raise ValueError("admin: must be another address than listen")
+        if same_place(self.upstream, self.listen):
+            raise ValueError("upstream: is the sidecar's own listen; give the model server's address")
         if not self.include:
             raise ValueError("include: is empty: nothing would be captured")
         if "inference" in self.exclude:

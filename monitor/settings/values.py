@@ -7,9 +7,9 @@ what its validator says, so that editors find what ``offpath check`` finds.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AllowInfNan, Field, Strict
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, Strict
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
@@ -47,9 +47,31 @@ _HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _URL = r"https?://[^/\s]+\S*"
 
 
+def same_place(one: str, other: str) -> bool:
+    """Would a process that listens on both find the second one taken?
+
+    >>> same_place("127.0.0.1:80", ":80"), same_place("model:80", ":80"), same_place(":0", ":0")
+    (True, False, False)
+    """
+    if one.startswith("unix:") or other.startswith("unix:"):
+        return one == other
+    (host, _, port), (host_too, _, port_too) = one.rpartition(":"), other.rpartition(":")
+    here = (host in _HERE) == (host_too in _HERE) and (host in _HERE or host == host_too)
+    return here and int(port) == int(port_too) != 0
+
+
+_HERE = ("", "0.0.0.0", "127.0.0.1", "localhost", "[::]", "[::1]")  # noqa: S104 - told apart, not listened on
+
+
 def is_address(text: str) -> bool:
     """``host:port``, ``[IPv6]:port``, or ``:port`` for every interface."""
     return re.fullmatch(_ADDRESS, text) is not None and int(text.rpartition(":")[2]) < 65536
+
+
+def _no_port_alone(value: Any) -> Any:
+    if isinstance(value, int):
+        raise ValueError("expected host:port, for example 127.0.0.1:9090")
+    return value
 
 
 def _address(text: str) -> str:
@@ -72,8 +94,16 @@ def _url(text: str) -> str:
 
 PathPattern = Annotated[str, AfterValidator(_path_pattern), Field(json_schema_extra={"pattern": r"^(inference$|[/*])"})]
 HeaderName = Annotated[str, AfterValidator(_header_name), Field(json_schema_extra={"pattern": f"^{_HEADER}$"})]
-Address = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"pattern": f"^{_ADDRESS}$"})]
+Address = Annotated[
+    str,
+    BeforeValidator(_no_port_alone),
+    AfterValidator(_address),
+    Field(json_schema_extra={"pattern": f"^{_ADDRESS}$"}),
+]
 AddressOrPath = Annotated[
-    str, AfterValidator(_address_or_path), Field(json_schema_extra={"pattern": f"^(unix:.+|{_ADDRESS})$"})
+    str,
+    BeforeValidator(_no_port_alone),
+    AfterValidator(_address_or_path),
+    Field(json_schema_extra={"pattern": f"^(unix:.+|{_ADDRESS})$"}),
 ]
 Url = Annotated[str, AfterValidator(_url), Field(json_schema_extra={"pattern": f"^{_URL}$"})]

@@ -94,6 +94,10 @@ def test_other_columns_than_at_fitting(
         wiring.build_specs(settings)
 
 
+def test_a_column_that_is_none_hides_the_rest(folder: Path) -> None:
+    assert one(folder, TEXT.replace("- name: age", "- age"))[1] == "models[0].features[0]"
+
+
 def test_of_a_joined_monitor_the_side_is_told(folder: Path) -> None:
     fit(folder / "joined", AGE, SEX, Feature("label", "categorical", ("no", "yes")))
     text = TEXT.replace(
@@ -169,7 +173,7 @@ def test_the_directory_above_the_artefacts_tells_which_there_are(folder: Path) -
     [
         ("age\n" + "1\n" * 40, "monitors[0].detector.reference", "no column sex; there are age"),
         ("age,sex\n" + "old,Male\n" * 40, "monitors[0].detector.reference", "row 1, column age: 'old' where a number"),
-        ("age,sex\n" + "1,Male\n" * 19, "monitors[0].detector.reference", "holds 19 rows; TabularDrift needs at least"),
+        ("age,sex\n" + "1,Male\n" * 19, "monitors[0].detector.reference", "has 19 rows, at least 20 are needed"),
         ("age,sex\n" + "1,F\n2,M\n" * 40, "models[0].features[1].categories", "is one of them; it holds F, M"),
         ("", "monitors[0].detector.reference", "is empty"),
     ],
