@@ -97,8 +97,15 @@ def test_a_worker_killed_again_and_again_finds_what_one_on_the_embedded_log_find
     for start in range(0, len(records), share):
         asyncio.run(publish(configured, records[start : start + share]))
         command = [sys.executable, "-m", "monitor", "worker", "--config", str(path), "--no-page"]
-        worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(1.5, 3.5))
+        log = tmp_path / f"worker-{start}.log"
+        with log.open("wb") as out:
+            worker = subprocess.Popen(command, stderr=out)
+        deadline = time.monotonic() + 60
+        while b" reading " not in log.read_bytes():  # how long it takes to start is the machine's affair
+            assert worker.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0.3, 2.0))
         assert worker.poll() is None
         worker.send_signal(signal.SIGKILL)
         worker.wait()

@@ -90,7 +90,7 @@ def settings(tmp_path: Path) -> Settings:
                 {"name": "outlier", "model": "m", "window": {"count": 110}, "detector": detectors["Mahalanobis"]},
             ],
             "transport": {"path": str(tmp_path / "log.db")},
-            "worker": {"lookback": 100, "commit_every": 0},
+            "worker": {"lookback": 100, "commit_every": "0s"},
         }
     )  # fmt: skip
 

@@ -159,7 +159,7 @@ def test_the_demo_says_which_extra_it_needs(complete: Path, tmp_path: Path, exam
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("check",), ("check", "--help"), ("schema",)])
 def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "offpath.yaml").write_text(CONFIG)
-    (tmp_path / "train.csv").write_text("age\n1\n")
+    (tmp_path / "train.csv").write_text("age\n" + "".join(f"{age}\n" for age in range(100)))
     done = run(sys.executable, "-X", "importtime", "-m", "monitor", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert imported(done.stderr) & HEAVY == set()
