@@ -72,4 +72,4 @@ def _references(values: Mapping[str, Any], monitor: Mapping[str, Any], at: Path)
 
 
 def _none_of(what: str, known: Sequence[str]) -> str:
-    return f"there is no such {what}: {', '.join(known) or 'none is configured'}"
+    return f"there is no such {what}; there are {', '.join(known) or 'none'}"

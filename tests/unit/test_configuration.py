@@ -69,7 +69,7 @@ MISTAKES = [
     ("    window:", "    windw:", 11, "monitors[0].windw", "unknown key", "window"),
     ("worker:\n", "wroker:\n", 20, "wroker", "unknown key", "worker"),
     ("TabularDrift", "TabularDrft", 13, "monitors[0].detector.type", "expected one of", "TabularDrift"),
-    ("model: income", "model: incme", 10, "monitors[0].model", "there is no such model: income", "income"),
+    ("model: income", "model: incme", 10, "monitors[0].model", "there is no such model; there are income", "income"),
     ("sinks: [store]", "sinks: [stor]", 16, "monitors[0].sinks[0]", "there is no such sink", "store"),
     ("ert: 400", "ertt: 400", 15, "monitors[0].detector.params.ertt", "unknown parameter; TabularDrift has", "ert"),
     ("ert: 400", "ert: 0.5", 15, "monitors[0].detector.params.ert", "above 1", ""),
