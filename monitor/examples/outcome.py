@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from monitor.examples.own import Own
-from monitor.examples.traffic import Sent
+from monitor.examples.traffic import Sent, id_prefix
 from monitor.examples.watching import Seen
 
 
@@ -66,7 +66,8 @@ def summarise(
     later = [window for window in main if window["end"] >= shift]
     before = sum(bool(w["alarm"]) for windows in timelines.values() for w in windows if w["end"] < shift)
     first = next((i for i, window in enumerate(later) if window["alarm"]), None)
-    rows = {(finding["request_id"], instance["row"]) for finding in flagged for instance in finding["instances"]}
+    own_flagged = [finding for finding in flagged if finding["request_id"].startswith(id_prefix(seed))]
+    rows = {(finding["request_id"], instance["row"]) for finding in own_flagged for instance in finding["instances"]}
     planted = set(sent.planted.items())
     return Summary(
         example, seed, sent.answered, sent.failed, seen.captured,

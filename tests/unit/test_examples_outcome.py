@@ -78,12 +78,13 @@ def windows(*alarms: bool, start: float = 60.0) -> list[dict[str, Any]]:
     return [{"id": f"w{i}", "end": start + 10 * i, "alarm": alarm} for i, alarm in enumerate(alarms)]
 
 
-SENT = Sent(answered=50, planted={"r1": 0, "r2": 3}, shift_time=SHIFT)
+SENT = Sent(answered=50, planted={"demo-1-4": 0, "demo-1-9": 3}, shift_time=SHIFT)
 SEEN = Seen(captured=100, judged=130)  # others sent too
 QUIET_THEN_ALARM = windows(False, False, False, False, False, True, True)
 FLAGGED = [
-    {"request_id": "r1", "instances": [{"row": 0}]},
-    {"request_id": "r2", "instances": [{"row": 3}, {"row": 4}]},
+    {"request_id": "demo-1-4", "instances": [{"row": 0}]},
+    {"request_id": "demo-1-9", "instances": [{"row": 3}, {"row": 4}]},
+    {"request_id": "of-somebody-else", "instances": [{"row": 0}]},
 ]
 
 
@@ -114,7 +115,7 @@ def test_all_well() -> None:
         ({"timelines": {"drift": windows(False, False, False, False, False)}}, "windows_to_alarm", None),
         ({"timelines": {"drift": []}}, "windows_to_alarm", None),
         ({"flagged": FLAGGED[:1]}, "outliers_found", 1),
-        ({"flagged": [{"request_id": "r1", "instances": [{"row": 1}]}, FLAGGED[1]]}, "outliers_found", 1),
+        ({"flagged": [{"request_id": "demo-1-4", "instances": [{"row": 1}]}, FLAGGED[1]]}, "outliers_found", 1),
         ({"sent": replace(SENT, planted={})}, "outliers_planted", 0),
     ],
 )
