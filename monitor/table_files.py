@@ -103,7 +103,8 @@ def _whole(
         if not cells:
             continue
         if len(cells) != width:
-            raise TableError(f"{path}: row {number} has {len(cells)} cells, the first line names {width} columns")
+            has = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
+            raise TableError(f"{path}: row {number} has {has}, the first line names {width} columns")
         yield cells
 
 
@@ -133,6 +134,8 @@ def _npz(path: Path) -> Columns:
 def _matrix(path: Path, name: str, x: npt.NDArray[Any]) -> Columns:
     if x.ndim < 2 or x.dtype.kind not in "fiub":
         raise TableError(f"{path}: array {name} must be numeric, of shape (n, d), got {x.dtype} {x.shape}")
+    if not x.size:
+        raise TableError(f"{path}: holds no rows")
     x = x.reshape(len(x), -1)
     return {feature.name: x[:, i].tolist() for i, feature in enumerate(default_features(x.shape[1]))}
 
@@ -153,6 +156,6 @@ def _parquet(path: Path, progress: Progress) -> Columns:
                 progress((group + 1) / file.num_row_groups)
     except TableError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise TableError(f"{path}: is no readable Parquet file: {error}") from None
     return columns

@@ -16,6 +16,10 @@ from monitor.table_files import Columns, Progress, TableError, read_columns
 __all__ = ["Progress", "Table", "TableError", "read"]
 
 
+MAX_LABELS = 1000
+"""Labels of a column of which nobody said that it is categorical."""
+
+
 class Table(NamedTuple):
     """Rows ``(n, d)`` and what their columns are."""
 
@@ -60,17 +64,17 @@ def _table(path: Path, found: Columns, features: Sequence[Feature], columns: Seq
         if len(found) != len(wanted):
             raise TableError(f"{path}: has {len(found)} columns, {len(wanted)} are configured")
         found = {feature.name: values for feature, values in zip(wanted, found.values(), strict=True)}
-    if not wanted:
-        if columns is None and "" in found:
-            at = list(found).index("") + 1
-            raise TableError(f"{path}: column {at} has no name; name it, or say which columns to take (--columns)")
-        wanted = tuple(_infer(name, values) for name, values in found.items())
+    names = [feature.name for feature in wanted] or list(found)
     if columns is not None:
-        known = {feature.name: feature for feature in wanted}
-        unknown = [name for name in columns if name not in known]
+        unknown = [name for name in columns if name not in names]
         if unknown:
-            raise TableError(f"{path}: no column {', '.join(unknown)}; there are {', '.join(known)}")
-        wanted = tuple(known[name] for name in columns)
+            raise TableError(f"{path}: no column {', '.join(unknown)}; there are {', '.join(names)}")
+        names = list(columns)
+    elif not wanted and "" in names:
+        at = names.index("") + 1
+        raise TableError(f"{path}: column {at} has no name; name it, or say which columns to take (--columns)")
+    known = {feature.name: feature for feature in wanted}
+    wanted = tuple(known[name] if known else _infer(path, name, found[name]) for name in names)
     missing = [feature.name for feature in wanted if feature.name not in found]
     if missing:
         raise TableError(f"{path}: no column {', '.join(missing)}; there are {', '.join(found)}")
@@ -81,20 +85,24 @@ def _unnamed(found: Mapping[str, Any]) -> bool:
     return list(found) == [feature.name for feature in default_features(len(found))]
 
 
-def _infer(name: str, values: Sequence[Any]) -> Feature:
-    try:
-        for value in values:
-            if value is not None:
-                float(value)
-    except (TypeError, ValueError):
-        return Feature(name, "categorical", tuple(sorted({str(value) for value in values if value is not None})))
-    return Feature(name)
+def _infer(path: Path, name: str, values: Sequence[Any]) -> Feature:
+    """Numeric, or categorical if there is any text; of many texts nobody learns anything."""
+    texts = {cell for cell in (_cell(path, name, value) for value in values) if isinstance(cell, str)}
+    if not texts:
+        return Feature(name)
+    labels = {str(value) for value in values if value is not None}
+    if len(labels) > MAX_LABELS:
+        raise TableError(
+            f"{path}: column {name} holds {len(labels):,} different values, and text such as {min(texts)[:40]!r}: "
+            "correct it if it is numeric, else leave it out (--columns)"
+        )
+    return Feature(name, "categorical", tuple(sorted(labels)))
 
 
 def _column(path: Path, feature: Feature, values: Sequence[Any]) -> Array:
     """As a payload's column, but that a file's text may be a number."""
     known = frozenset(feature.categories)
-    cells = [_cell(value, known) for value in values]
+    cells = [_cell(path, feature.name, value, known) for value in values]
     try:
         return np.array(Labels(feature).of(cells))
     except InvalidEvent:
@@ -102,11 +110,13 @@ def _column(path: Path, feature: Feature, values: Sequence[Any]) -> Array:
         raise TableError(f"{path}: row {row}, column {feature.name}: {text[:40]!r} where a number belongs") from None
 
 
-def _cell(value: Any, known: Container[str]) -> float | str | None:
+def _cell(path: Path, name: str, value: Any, known: Container[str] = ()) -> float | str | None:
     """The value as a label that is known, a number, or text."""
     if value is None or (isinstance(value, str) and value in known):
         return value
+    if isinstance(value, (list, dict)):
+        raise TableError(f"{path}: column {name} holds lists or objects; a column has one value a row")
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(value)

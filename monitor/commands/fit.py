@@ -11,7 +11,7 @@ from monitor.commands.progress import Bar, progress_bar
 from monitor.commands.usage import UsageError
 
 if TYPE_CHECKING:
-    from detectors.base import Detector
+    from detectors.base import Detector, Feature
     from monitor.tables import Table
 
 HELP = "learn a detector from reference data"
@@ -118,14 +118,25 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _report(detector: Detector, table: Table, out: Path) -> None:
     meta = detector.meta
-    print(f"{meta.detector_type}: {len(table.rows):,} rows, {len(table.features)} columns -> {out}")
+    print(f"{meta.detector_type}: {len(table.rows):,} rows, {_counted(len(table.features), 'column')} -> {out}")
     for name in table.empty():
         print(f"warning: column {name} of the reference holds no value at all: it cannot be watched", file=sys.stderr)
-    print(f"  columns   {', '.join(feature.name for feature in table.features)}")
+    print(f"  columns   {', '.join(_kind(feature) for feature in table.features)}")
     verdict = detector.predict(table.rows[: max(meta.min_rows, min(len(table.rows), 1000))])
     if verdict.threshold is not None:
         print(f"  threshold {verdict.threshold:.6g}")
     print(f"  minimum   {meta.min_rows} rows a window")
+
+
+def _kind(feature: Feature) -> str:
+    """The column, and how it was taken: a wrong cell among numbers makes them labels."""
+    if feature.kind == "numeric":
+        return feature.name
+    return f"{feature.name} ({_counted(len(feature.categories), 'label')})"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _false_alarms(make: Any, table: Table, window: int, windows: int, bar: Bar) -> str:

@@ -109,6 +109,13 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
         ("fit --type KSDrift --reference empty.csv --out x", 1, "holds no rows"),
         ("fit --type KSDrift --reference semicolons.csv --out x", 1, "separated by semicolons"),
         ("fit --type KSDrift --reference tabs.csv --out x", 1, "separated by tabs"),
+        (
+            "fit --type TabularDrift --reference ids.csv --out x",
+            1,
+            "column id holds 1,200 different values, and text such",
+        ),
+        ("fit --type KSDrift --reference zero.npz --out x", 1, "zero.npz: holds no rows"),
+        ("fit --type KSDrift --reference open.csv --out x", 1, "row 1 has 1 cell, the first line names 2 columns"),
         ("fit --type KSDrift --reference index.csv --out x", 1, "column 1 has no name"),
         ("fit --type KSDrift --reference utf16.csv --out x", 1, "is not text in UTF-8"),
         ("fit --type KSDrift --reference cut.csv.gz --out x", 1, "is no readable CSV"),
@@ -128,6 +135,9 @@ def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], command: str
     (folder / "semicolons.csv").write_text("age;sex\n30;F\n")
     (folder / "tabs.csv").write_text("age\tsex\n30\tF\n")
     (folder / "doubled.csv").write_text("age,sex, age\n30,F,30\n")
+    (folder / "ids.csv").write_text("id,age\n" + "".join(f"{'u' * (i == 7)}{i},30\n" for i in range(1200)))
+    (folder / "open.csv").write_text('age,sex\n"30,F\n' + "30,F\n" * 30)
+    np.savez(folder / "zero.npz", x=np.zeros((0, 3)))
     (folder / "index.csv").write_text(",age\n" + "1,2\n" * 30)
     (folder / "utf16.csv").write_text(CSV, encoding="utf-16")
     (folder / "cut.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-60])
@@ -357,3 +367,21 @@ def test_dates_are_labels(folder: Path) -> None:
     found = tables.read(folder / "days.parquet")
     assert found.features[0].categories == ("2026-01-01", "2026-01-02")
     np.testing.assert_array_equal(found.rows[:, 0], [1.0, np.nan, 0.0])
+
+
+def test_fit_says_which_columns_it_took_for_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "slip.csv").write_text("age,pay\n" + "30,1\n31,2\n" * 20 + "3O,2\n")
+    said = run(capsys, "fit --type TabularDrift --reference slip.csv --out x --windows 0")
+    assert "columns   age (3 labels), pay\n" in said
+    ids = "id,age\n" + "".join(f"u{i},30\n" for i in range(1200))
+    (folder / "ids.csv").write_text(ids)
+    assert "1 column ->" in run(capsys, "fit --type KSDrift --reference ids.csv --columns age --out y --windows 0")
+
+
+def test_lists_are_no_values(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason='Parquet needs pip install "offpath[parquet]"')
+    table = pytest.importorskip("pyarrow").table({"a": [[1, 2], [3]], "b": [1, 2]})
+    parquet.write_table(table, folder / "lists.parquet")
+    with pytest.raises(tables.TableError, match="column a holds lists or objects"):
+        tables.read(folder / "lists.parquet")
+    assert tables.read(folder / "lists.parquet", columns=["b"]).rows.tolist() == [[1.0], [2.0]]
