@@ -125,7 +125,7 @@ def _report(detector: Detector, table: Table, out: Path) -> None:
     verdict = detector.predict(table.rows[: max(meta.min_rows, min(len(table.rows), 1000))])
     if verdict.threshold is not None:
         print(f"  threshold {verdict.threshold:.6g}")
-    print(f"  minimum   {meta.min_rows} rows a window")
+    print(f"  minimum   {_counted(meta.min_rows, 'row')} a window")
 
 
 def _kind(feature: Feature) -> str:

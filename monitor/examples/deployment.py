@@ -15,10 +15,10 @@ from detectors.drift.tabular import TabularDrift
 from detectors.outlier.isolation_forest import IForest
 from monitor.examples.story import Story
 
-RUN_LENGTH = 10_000
+DRIFT: dict[str, Any] = {"ert": 10_000}
 """Windows between two false alarms of a drift monitor."""
 
-FLAGGED_SHARE = 0.0005
+OUTLIERS: dict[str, Any] = {"share": 0.0005}
 """Share of ordinary rows that the outlier monitor may flag."""
 
 LOG = "log.db"
@@ -36,11 +36,11 @@ def fit(story: Story, predictions: Array, folder: Path) -> None:
 
     ``predictions`` are the model's probabilities ``(n_ref, 2)`` for the reference.
     """
-    drift = TabularDrift(ert=RUN_LENGTH).fit(story.x_ref, story.features)
+    drift = TabularDrift(**DRIFT).fit(story.x_ref, story.features)
     artifact.save(drift, folder / "artefacts" / f"{story.name}-drift")
-    outliers = IForest(share=FLAGGED_SHARE).fit(story.x_ref, story.features)
+    outliers = IForest(**OUTLIERS).fit(story.x_ref, story.features)
     artifact.save(outliers, folder / "artefacts" / f"{story.name}-outliers")
-    answers = TabularDrift(ert=RUN_LENGTH).fit(np.asarray(predictions)[:, 1:], [Feature(_outputs(story)[1])])
+    answers = TabularDrift(**DRIFT).fit(np.asarray(predictions)[:, 1:], [Feature(_outputs(story)[1])])
     artifact.save(answers, folder / "artefacts" / f"{story.name}-predictions")
 
 
@@ -85,7 +85,11 @@ def _monitor(story: Story, question: str, kind: str, window: int) -> dict[str, A
         "name": f"{story.name}-{question}",
         "model": story.name,
         "window": {"count": window},
-        "detector": {"type": kind, "artifact": f"artefacts/{story.name}-{question}"},
+        "detector": {
+            "type": kind,
+            "artifact": f"artefacts/{story.name}-{question}",
+            "params": DRIFT if kind == "TabularDrift" else OUTLIERS,  # so that fitting it again gives the same
+        },
     }
 
 

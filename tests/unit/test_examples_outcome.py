@@ -7,13 +7,17 @@ import json
 import signal
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from detectors import artifact
 from detectors.base import Feature
+from monitor import configuration
 from monitor.commands import demo as command
+from monitor.examples import deployment
 from monitor.examples.outcome import Summary, summarise
 from monitor.examples.own import Own
 from monitor.examples.story import Story
@@ -134,3 +138,16 @@ def test_the_exit_status_is_the_verdict(monkeypatch: pytest.MonkeyPatch, capsys:
         assert command.run(parser.parse_args(["--once", "--json"])) == status
         out = capsys.readouterr().out
         assert (json.loads(out) == told.to_dict()) if told else out == ""
+
+
+def test_its_configuration_fits_the_same_detectors_again(tmp_path: Path) -> None:
+    people = replace(story(), x_ref=np.tile(STREAM, (10, 1)))
+    deployment.fit(people, np.tile([0.4, 0.6], (200, 1)), tmp_path)
+    path = deployment.configure(people, tmp_path, model=1, capture=2, admin=3, worker=4, window=50)
+    monitors = configuration.load(path).monitors
+    assert len(monitors) == 3
+    for monitor in monitors:
+        assert monitor.detector.artifact
+        fitted = artifact.load(Path(monitor.detector.artifact)).meta
+        assert monitor.detector.params
+        assert monitor.detector.params.items() <= dict(fitted.params).items()
