@@ -135,6 +135,15 @@ def test_a_model_of_ones_own(offpath: Callable[..., Any], folder: Path) -> None:
     assert f"status page on {page}, metrics at {page}/metrics" in (folder / "worker.log").read_text()
 
 
+def test_what_pip_is_to_install_is_the_clone_and_there_are_such_extras() -> None:
+    extras = set(re.findall(r"^(\w+) = \[", (README.parent / "pyproject.toml").read_text(), flags=re.MULTILINE))
+    for page in (README, *README.parent.glob("docs/*.md")):
+        text = page.read_text()
+        for what in re.findall(r"pip install (?:-c \S+ )?(\S+)", text):
+            assert what.strip('"`').split("[")[0] == ".", f"{page.name}: {what}"
+        assert set(re.findall(r'"\.\[(\w+)\]"', text)) <= extras, page.name
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in (
         *README.parent.glob("[A-Z]*.md"),
