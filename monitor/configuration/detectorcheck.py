@@ -48,4 +48,5 @@ def _parameter(kind: str, params: dict[str, Any], problem: str, at: Path) -> Fou
     if unknown:
         known = list(inspect.signature(load_class(kind)).parameters)
         return Found(path, None, f"unknown parameter; {kind} has {', '.join(known)}", nearest(said, known))
-    return Found(path, None, problem)
+    choices = re.search(r"must be one of ([\w, -]+), got", problem)
+    return Found(path, None, problem, nearest(str(params[said]), choices[1].split(", ")) if choices else "")

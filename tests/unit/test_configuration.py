@@ -403,3 +403,10 @@ def test_the_environment_changes_the_type_of_a_transport_and_a_sink(folder: Path
     assert configuration.load(folder / "offpath.yaml", {"OFFPATH_TRANSPORT__TYPE": "embedded"}).transport == (
         configuration.load(folder / "offpath.yaml", {}).transport
     )
+
+
+def test_a_choice_of_a_detector_has_a_nearest_word(folder: Path) -> None:
+    found = check(folder, GOOD.replace("ert: 400", "correction: bonferoni"))
+    assert [(mistake.path, mistake.nearest) for mistake in found] == [
+        ("monitors[0].detector.params.correction", "bonferroni")
+    ]
