@@ -9,6 +9,9 @@ import numpy as np
 from detectors.base import UNSEEN, Array, Feature
 from monitor.events import InvalidEvent
 
+_BOOLEANS = {True: ("true", "True", "TRUE"), False: ("false", "False", "FALSE")}
+"""How a boolean may be written as a label."""
+
 
 class Labels:
     """What the values of a column mean.
@@ -49,6 +52,10 @@ class Labels:
     def _number(self, value: Any) -> float:
         if value is None:
             return np.nan
+        if isinstance(value, bool) and self._categorical and not self.are_numbers:
+            value = next((label for label in _BOOLEANS[value] if label in self._codes), value)
+            if isinstance(value, bool):
+                return UNSEEN
         if isinstance(value, bytes) and self._categorical:
             value = value.decode(errors="replace")
         if isinstance(value, str) and self._categorical:

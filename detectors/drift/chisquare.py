@@ -12,6 +12,7 @@ from detectors.drift.cells import Layout
 from detectors.drift.columns import ColumnReference
 from detectors.drift.columnwise import ColumnwiseDrift
 from detectors.drift.grouped import CellTest, ColumnTest, Measured
+from detectors.drift.sparse import moments, tail, terms
 
 
 class ChiSquareDrift(ColumnwiseDrift):
@@ -20,7 +21,10 @@ class ChiSquareDrift(ColumnwiseDrift):
     All columns are tested as categorical. Categories are those of the feature, else the distinct values of the
     reference (at most 1000). A value that is none of them counts as one category more. The statistic is Pearson's,
     without continuity correction, as ``scipy.stats.chi2_contingency(correction=False)`` computes it over the
-    categories that occur at all. The effect size is Cramer's V of two samples of equal size,
+    categories that occur at all. So is the p-value where at least 50 values of every such category are expected in the
+    window; with rarer ones Pearson's tail is far too heavy (a thousand times too many alarms with some hundred labels),
+    and the p-value is that of the likelihood ratio with the moments that it really has: see
+    :mod:`detectors.drift.sparse`. The effect size is Cramer's V of two samples of equal size,
     ``sqrt(sum((f - g)^2 / (f + g)) / 2)`` for shares ``f`` and ``g``: 0 the same, 1 disjoint, whatever the sizes.
 
     See :class:`~detectors.drift.columnwise.ColumnwiseDrift` for parameters, missing values, and the verdict.
@@ -41,6 +45,10 @@ class ChiSquareDrift(ColumnwiseDrift):
 
     def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CellTest(columns, on_categorical=ChiSquareOnCells)]
+
+
+MANY = 50.0
+"""Values expected of every category, from which Pearson's statistic is trusted."""
 
 
 class ChiSquareOnCells:
@@ -65,4 +73,20 @@ class ChiSquareOnCells:
         sums = np.add.reduceat(terms, self._bounds, axis=1)[:, ::2]
         statistic = sums[0] * n * self._n_ref
         p = chdtrc(np.maximum(sums[2] - 1.0, 1.0), statistic)
+        part = n / np.maximum(n + self._n_ref, 1.0)
+        expected = np.where(pooled > 0.0, pooled * np.repeat(np.minimum(part, 1.0 - part), self._widths), np.inf)
+        rarest = np.minimum.reduceat(expected, self._bounds)[::2]
+        for j in np.flatnonzero((rarest < MANY) & (n > 0.0)).tolist():
+            at = slice(self._bounds[2 * j], self._bounds[2 * j + 1])
+            p[j] = _likelihood_p(counts[at], pooled[at], float(part[j]))
         return Measured(statistic, p, np.sqrt(0.5 * sums[1]), n)
+
+
+def _likelihood_p(counts: Array, pooled: Array, part: float) -> float:
+    """The p-value of one column by the likelihood ratio; ``part`` of all its values are the window's."""
+    g = terms(counts, pooled, np.full(counts.shape, part))
+    mean, variance = moments(pooled, part)
+    rare = np.count_nonzero((pooled > 0.0) & (pooled * part < 5.0))
+    return float(
+        tail(*(np.array([value], dtype=np.float64) for value in (g.sum(), mean.sum(), variance.sum(), rare)))[0]
+    )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from detectors.base import Array, Reason
 from detectors.drift.columns import ColumnReference, moments
+from detectors.drift.sparse import terms
 
 _CLEAR = 3.0  # standard errors from which a change of mean or scale is named as such
 _SAME_SCALE = 0.05  # a smaller relative change of scale explains nothing
@@ -22,10 +23,12 @@ def missing_reason(column: ColumnReference, missing: int, rows: int, n_ref: int)
 
 
 def categorical_reason(column: ColumnReference, counts: Array) -> Reason:
-    """The category whose share changed most; ``counts`` are the window's, the last one being unseen values."""
+    """The category whose change says most; ``counts`` are the window's, the last one being unseen values."""
     before = np.append(column.counts, column.unseen) / max(column.n, 1)
     after = counts / max(counts.sum(), 1.0)
-    worst = int(np.abs(after - before).argmax())
+    pooled = counts + np.append(column.counts, column.unseen)
+    part = counts.sum() / max(pooled.sum(), 1.0)
+    worst = int(terms(counts, pooled, np.full(counts.shape, part)).argmax())
     name = column.feature.name
     label = column.feature.categories[worst] if worst < len(column.values) else "values not in the reference"
     old, new = float(before[worst]), float(after[worst])

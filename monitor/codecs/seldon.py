@@ -15,7 +15,7 @@ import orjson
 from monitor.codecs import v1
 from monitor.codecs.base import Tensor, Tensors
 from monitor.codecs.v2 import reshape
-from monitor.codecs.values import array, b64, is_list, parse_object
+from monitor.codecs.values import array, b64, booleans, is_list, parse_object
 from monitor.events import InvalidEvent
 
 _TF_TYPES: Mapping[Any, tuple[str, str]] = {
@@ -116,7 +116,9 @@ def _tftensor(tensor: Any) -> npt.NDArray[Any]:
                 values = np.full(wanted, values[0])
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidEvent("bad_shape", f"data.tftensor: {error}") from None
-    return reshape(values if code == "O" else values.astype(np.float64), shape, "data.tftensor")
+    if code == "?":
+        values = booleans(values)
+    return reshape(values if code in "O?" else values.astype(np.float64), shape, "data.tftensor")
 
 
 def _listed(given: Any, field: str) -> npt.NDArray[Any]:

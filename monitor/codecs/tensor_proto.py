@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from monitor.codecs.protobuf import sizes, values_of
 from monitor.codecs.v2 import reshape
+from monitor.codecs.values import booleans
 from monitor.events import InvalidEvent
 
 _TENSOR: Mapping[int, tuple[str, str]] = {
@@ -44,8 +45,10 @@ def read_tensor(tensor: Any, where: str) -> npt.NDArray[Any]:
             raise InvalidEvent(
                 "truncated", f"{where}: {len(tensor.tensor_content)} bytes are no whole number of values"
             )
-        return reshape(np.frombuffer(tensor.tensor_content, dtype=code).astype(np.float64), shape, where)
-    return reshape(_filled(values_of(getattr(tensor, field)), wanted), shape, where)
+        values = np.frombuffer(tensor.tensor_content, dtype=code).astype(np.float64)
+    else:
+        values = _filled(values_of(getattr(tensor, field)), wanted)
+    return reshape(booleans(values) if code == "?" else values, shape, where)
 
 
 def _filled(values: npt.NDArray[Any], wanted: int) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import orjson
 
 from monitor.codecs.base import Tensor, Tensors
-from monitor.codecs.values import array, is_list, parse_object
+from monitor.codecs.values import array, booleans, is_list, parse_object
 from monitor.events import InvalidEvent, is_count
 
 DTYPES: Mapping[str, str] = {
@@ -105,6 +105,8 @@ def _json_data(entry: Mapping[str, Any], shape: list[int], where: str) -> npt.ND
     found = array(values, where)
     if entry.get("datatype") == "BYTES" and found.dtype != object:
         found = found.astype(object)
+    if entry.get("datatype") == "BOOL" and found.dtype != object:
+        found = booleans(found)
     return reshape(found, shape, where)
 
 
@@ -122,7 +124,8 @@ def binary_data(raw: bytes, datatype: Any, shape: list[int], where: str) -> npt.
         raise InvalidEvent("unknown_datatype", f"{where}: datatype {datatype!r:.40} is none of the protocol's")
     if len(raw) % np.dtype(code).itemsize:
         raise InvalidEvent("truncated", f"{where}: {len(raw)} bytes are no whole number of {datatype}")
-    return reshape(np.frombuffer(raw, dtype=code).astype(np.float64), shape, where)
+    values = np.frombuffer(raw, dtype=code)
+    return reshape(booleans(values) if code == "?" else values.astype(np.float64), shape, where)
 
 
 def _strings(raw: bytes, where: str) -> Iterator[str]:

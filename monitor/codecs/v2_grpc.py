@@ -13,6 +13,7 @@ import numpy as np
 from monitor.codecs.base import Tensor, Tensors
 from monitor.codecs.protobuf import is_response, read_message, sizes, values_of
 from monitor.codecs.v2 import binary_data, reshape
+from monitor.codecs.values import booleans
 from monitor.events import InvalidEvent
 
 _CONTENTS: Mapping[str, str] = {
@@ -86,5 +87,6 @@ def _each(entries: Sequence[Any], raw: Sequence[bytes]) -> Iterator[tuple[str, T
             field = _CONTENTS.get(entry.datatype)
             if field is None:
                 raise InvalidEvent("unknown_datatype", f"{where}: datatype {entry.datatype[:40]!r} has no contents")
-            data = reshape(values_of(getattr(entry.contents, field)), shape, where)
+            values = values_of(getattr(entry.contents, field))
+            data = reshape(booleans(values) if entry.datatype == "BOOL" else values, shape, where)
         yield entry.name, Tensor(entry.name, data)

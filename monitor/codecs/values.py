@@ -61,8 +61,9 @@ def is_list(value: Any) -> bool:
 
 
 def array(values: Any, where: str) -> npt.NDArray[Any]:
-    """Nested lists of JSON values as an array of ``float64``, or of objects if there are strings or objects in it.
+    """Nested lists of JSON values as an array of ``float64``, or of objects if other values than numbers are in it.
 
+    Booleans stay what they are: as a label, ``true`` is no code 1.
     ``null`` is NaN among numbers. Raises :class:`InvalidEvent` (``ragged``) if the lists have different lengths.
     """
     if isinstance(values, np.ndarray):
@@ -81,7 +82,7 @@ def array(values: Any, where: str) -> npt.NDArray[Any]:
     raise InvalidEvent("ragged", f"{where}: the rows have different lengths")
 
 
-_NUMBERS = frozenset({int, float, bool, type(None)})
+_NUMBERS = frozenset({int, float, type(None)})
 
 
 def _kinds(values: Any, where: str) -> set[type]:
@@ -98,6 +99,11 @@ def _kinds(values: Any, where: str) -> set[type]:
             raise InvalidEvent("ragged", f"{where}: lists and single values side by side")
         level = list(chain.from_iterable(level))
     raise InvalidEvent("bad_shape", f"{where}: lists are nested more than {MAX_DEPTH} deep")
+
+
+def booleans(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers that stand for booleans, as such."""
+    return values.astype(np.bool_).astype(object)
 
 
 def b64(value: Any, where: str) -> bytes:

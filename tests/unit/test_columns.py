@@ -154,3 +154,20 @@ def test_labels_as_bytes() -> None:
     features = (Feature("age"), Feature("sex", "categorical", ("F", "M")))
     tensors = V1Codec().decode(b'{"instances": [[1, {"b64": "TQ=="}], [2, {"b64": "/w=="}]]}', {})
     assert Columns(features).rows(tensors).tolist() == [[1.0, 1.0], [2.0, -1.0]]
+
+
+@pytest.mark.parametrize("labels", [("true", "false"), ("False", "True")])
+def test_booleans_are_labels_and_no_codes(labels: tuple[str, str]) -> None:
+    columns = Columns((Feature("b", "categorical", labels), Feature("x")))
+    places = [float(labels.index(label)) for label in labels if label.lower() == "true"] * 2
+    tensors = V1Codec().decode(b'{"instances": [[true, 1], [true, true]]}', {})
+    assert columns.rows(tensors).tolist() == [[places[0], 1.0], [places[1], 1.0]]
+    body = b'{"inputs": [{"name": "b", "shape": [1], "datatype": "BOOL", "data": [1]}, ' + (
+        b'{"name": "x", "shape": [1], "datatype": "BOOL", "data": [true]}]}'
+    )
+    assert columns.rows(CODECS["v2"].decode(body, {})).tolist() == [[places[0], 1.0]]
+
+
+def test_a_boolean_that_is_no_label_is_unseen() -> None:
+    columns = Columns((Feature("sex", "categorical", ("F", "M")),))
+    assert columns.rows(V1Codec().decode(b'{"instances": [[true]]}', {})).tolist() == [[-1.0]]

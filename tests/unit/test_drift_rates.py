@@ -162,3 +162,39 @@ def test_infer_threshold_leaves_out_what_could_not_be_scored():
         infer_threshold([np.nan], 0.1)
     with pytest.raises(DetectorError, match="share"):
         infer_threshold([1.0], 1.0)
+
+
+SPARSE = {
+    "a few labels": [0.7, 0.2, 0.09, 0.01],
+    "one rare label": [0.995, 0.005],
+    "many rare labels": 1.0 / np.arange(1, 43) ** 1.5,
+    "hundreds of labels": 1.0 / np.arange(1, 301) ** 1.2,
+}
+
+
+@pytest.mark.parametrize(("n", "n_ref"), [(30, 2000), (200, 5000), (1000, 20_000)])
+@pytest.mark.parametrize("shares", SPARSE.values(), ids=SPARSE)
+def test_rare_labels_cause_no_false_alarms(shares, n, n_ref):
+    """Pearson's p-value gives up to a thousand times more than promised here."""
+    p = np.array(shares) / np.sum(shares)
+    features = [Feature("c", "categorical", tuple(f"v{i}" for i in range(len(p))))]
+    rng, low = np.random.default_rng(0), np.zeros(2)
+    levels = np.array([0.05, 0.001])
+    for _ in range(20):
+        detector = ChiSquareDrift(correction="none").fit(rng.choice(len(p), p=p, size=(n_ref, 1)), features)
+        for _ in range(100):
+            (found,) = detector.predict(rng.choice(len(p), p=p, size=(n, 1))).features
+            low += found.p_val <= levels
+    for count, level in zip(low, levels, strict=True):
+        assert binomial_interval(int(count), 2000, coverage=0.999)[0] <= 1.5 * level
+
+
+def test_rare_labels_that_become_common_are_found_and_named():
+    rng = np.random.default_rng(0)
+    features = [Feature("c", "categorical", ("a", "b"))]
+    detector = ChiSquareDrift(ert=10_000).fit(rng.integers(0, 2, size=(5000, 1)), features)
+    x = rng.integers(0, 2, size=(200, 1))
+    x[:10] = -1
+    verdict = detector.predict(x)
+    assert verdict.is_drift
+    assert verdict.reasons[0].text == "c: share of values not in the reference 0 % -> 5 %"
