@@ -76,7 +76,7 @@ class ChiSquareOnCells:
         part = n / np.maximum(n + self._n_ref, 1.0)
         expected = np.where(pooled > 0.0, pooled * np.repeat(np.minimum(part, 1.0 - part), self._widths), np.inf)
         rarest = np.minimum.reduceat(expected, self._bounds)[::2]
-        for j in np.flatnonzero((rarest < MANY) & (n > 0.0)).tolist():
+        for j in np.flatnonzero((rarest < MANY) & (n > 0.0) & (self._n_ref > 0.0)).tolist():
             at = slice(self._bounds[2 * j], self._bounds[2 * j + 1])
             p[j] = _likelihood_p(counts[at], pooled[at], float(part[j]))
         return Measured(statistic, p, np.sqrt(0.5 * sums[1]), n)
