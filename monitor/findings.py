@@ -37,6 +37,12 @@ class MonitorSpec:
     def kind(self) -> DetectorKind:
         return self.detector.meta.kind
 
+    @property
+    def promised_share(self) -> float:
+        """Outliers: the share of ordinary rows that the detector flags."""
+        share: float = self.detector.meta.params.get("share", 0.005)
+        return share
+
 
 class EventRows(NamedTuple):
     """The rows of one event, and the event."""

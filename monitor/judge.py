@@ -7,11 +7,15 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import bdtrc
 
-from detectors.base import Array, Verdict
+from detectors.base import Array, State, Verdict
 from monitor.findings import EventRows, MonitorSpec, in_words, instance_finding, window_finding
 from monitor.windows import Batch
 from sinks.base import Finding
+
+TOO_MANY = 0.001
+"""A window of an outlier monitor is an alert if so many flagged rows, or more, are at most so probable."""
 
 
 class Failure(NamedTuple):
@@ -53,8 +57,11 @@ class Judge:
     def _judge_window(self, batch: Batch) -> Finding:
         verdict, text = self._predict(batch.x)
         self._streak = self._streak + 1 if verdict.state == "alert" else 0
-        alarm = self._streak >= self.spec.consecutive and (verdict.effect_size or 0.0) >= self.spec.min_effect_size
-        return window_finding(self.spec, batch, verdict, alarm, text or in_words(self.spec, verdict))
+        return window_finding(self.spec, batch, verdict, self._is_alarm(verdict), text or in_words(self.spec, verdict))
+
+    def _is_alarm(self, verdict: Verdict) -> bool:
+        enough = (verdict.effect_size or 0.0) >= self.spec.min_effect_size
+        return verdict.state == "alert" and self._streak >= self.spec.consecutive and enough
 
     def _predict(self, x: Array) -> tuple[Verdict, str]:
         """The detector's verdict; one that fails is no verdict, and must not stop the worker."""
@@ -72,6 +79,9 @@ _NOTHING: Mapping[str, Any] = {"row": 0, "watermark": None}
 
 class InstanceJudge(Judge):
     """Outlier and adversarial monitors: every row is judged at once; a window sums up.
+
+    Ordinary rows are flagged too, a promised share of them. A window is an alert if more rows are flagged than that
+    share explains (binomial tail), and an alarm by the monitor's rule, like a window of a drift monitor.
 
     The rows of all events of a block are scored in one call: scores do not depend on batching. ``scores`` holds the
     arrays of scores since it was last emptied, for the histogram of instance scores. Events before ``resume`` only
@@ -122,15 +132,14 @@ class InstanceJudge(Judge):
         if not known.size:
             return window_finding(self.spec, batch, Verdict("insufficient_data", n=len(scores)), False, "")
         assert self._threshold is not None
-        share = float(np.mean(known > self._threshold))
-        verdict = Verdict(
-            "alert" if share else "ok",
-            n=len(scores),
-            statistic=float(known.max()),
-            threshold=self._threshold,
-            effect_size=share,
-        )
-        return window_finding(self.spec, batch, verdict, False, f"{share:.2%} of {len(scores)} rows flagged")
+        flagged, promised = int(np.count_nonzero(known > self._threshold)), self.spec.promised_share
+        share = flagged / known.size
+        p_val = float(bdtrc(flagged - 1, known.size, promised)) if flagged else 1.0
+        state: State = "alert" if p_val <= TOO_MANY else "ok"
+        verdict = Verdict(state, len(scores), float(known.max()), self._threshold, p_val, effect_size=share)
+        self._streak = self._streak + 1 if state == "alert" else 0
+        text = f"{share:.2%} of {len(scores):,} rows flagged, {promised:.2%} promised"
+        return window_finding(self.spec, batch, verdict, self._is_alarm(verdict), text)
 
     def expire(self, now: float) -> Iterator[Finding]:
         for batch in self.window.expire(now):

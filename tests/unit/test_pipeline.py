@@ -18,11 +18,13 @@ from monitor.codecs.base import Tensor, Tensors
 from monitor.columns import Columns
 from monitor.count_window import CountWindow
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
-from monitor.findings import MonitorSpec
+from monitor.findings import EventRows, MonitorSpec
+from monitor.judge import make_judge
 from monitor.outcome import Outcome
 from monitor.pipeline import Pipeline
 from monitor.routing import Feed, ModelRoute
 from monitor.time_window import TimeWindow
+from monitor.windows import Rows
 
 FEATURES = (Feature("a"), Feature("b"))
 REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
@@ -387,3 +389,24 @@ class TestCombinedEvents:
             ("payload_missing", 3),
             ("payload_missing", 4),
         ]
+
+
+def flagged(judge: Any, offset: int, n: int) -> list[Any]:
+    """What the judge says of a window of 100 rows, of which ``n`` are flagged."""
+    x = np.zeros((100, 2))
+    x[:n] = 9.0
+    event = PayloadEvent("e", "s", REQUEST, "request", 0.0, "d", "m", "", "r", "", "", "", "", 0, b"", {})
+    return [f for f in judge.take([EventRows(Rows(x, "t/0", offset, 0.0), event)]) if f.scope == "window"]
+
+
+def test_an_outlier_monitor_is_in_alarm_when_more_rows_are_flagged_than_promised() -> None:
+    def make(state: Mapping[str, Any] | None) -> CountWindow:
+        return CountWindow(100, None, state)
+
+    spec = MonitorSpec("o", "d", "m", TooLarge(), FEATURES, make, "", consecutive=2)
+    judge = make_judge(spec, "t/0", None, 0)
+    told = [flagged(judge, offset, n)[0] for offset, n in enumerate((0, 1, 3, 100, 100, 0))]
+    assert [found.verdict.state for found in told] == ["ok", "ok", "ok", "alert", "alert", "ok"]
+    assert [found.alarm for found in told] == [False, False, False, False, True, False], "two in a row"
+    assert told[2].text == "3.00% of 100 rows flagged, 0.50% promised"
+    assert told[2].verdict.p_val == pytest.approx(0.0141, abs=2e-4)
