@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONSTRAINTS = constraints.txt
+SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 FUZZ_TARGETS = http1 http2 inflate protobuf redaction
 
 .PHONY: help protos setup demo fmt lint test test-all bench fuzz notebooks check clean
@@ -12,12 +13,14 @@ help:
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	@echo >&2 "making $(VENV) and installing offpath with what the demo needs: about a minute, the first time only"
+	@$(PYTHON) -c "$(SUPPORTED)" || { echo >&2 "offpath needs Python 3.10, 3.11 or 3.12: name one, as in 'make $(or $(firstword $(MAKECMDGOALS)),demo) PYTHON=python3.12'"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[demo]" >&2
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 	@echo >&2 "making $(VENV) and installing everything for development: some minutes, the first time only"
+	@$(PYTHON) -c "$(SUPPORTED)" || { echo >&2 "offpath needs Python 3.10, 3.11 or 3.12: name one, as in 'make $(or $(firstword $(MAKECMDGOALS)),demo) PYTHON=python3.12'"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
