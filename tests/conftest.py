@@ -14,6 +14,7 @@ from kafka_broker import Broker, SecureBroker
 
 # Where tests run in the background of a shell, SIGINT is ignored, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same under nohup
 
 
 @pytest.fixture(scope="session")
