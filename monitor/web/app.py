@@ -13,7 +13,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from monitor.web import charts, views
+from monitor.web.histogram import histogram
 from monitor.web.overview import MonitorInfo, Overview
+from sinks.base import Scope
 from sinks.records import Unavailable
 from sinks.store import FindingStore
 
@@ -39,7 +41,7 @@ def create_app(store: FindingStore, registry: CollectorRegistry, overview: Overv
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
     )
-    pages.filters.update(number=views.number, moment=views.moment, words=views.words)
+    pages.filters.update(number=views.number, moment=views.moment, words=views.words, counted=views.counted)
 
     @app.middleware("http")
     async def secure(request: Request, call_next: Any) -> Response:
@@ -102,7 +104,7 @@ def _pages(app: FastAPI, store: FindingStore, overview: Overview, page: Page, kn
             entry["when"] = views.clock_time(entry["end"])
         shown = views.detail(info, store, overview.clock())
         for column in shown["worst"]:
-            column["picture"] = charts.histogram(column["histogram"], f"{column['name']}: reference against window")
+            column["picture"] = histogram(column["histogram"], f"{column['name']}: reference against window")
         return page(
             "monitor.html",
             monitor=shown,
@@ -118,11 +120,18 @@ def _pages(app: FastAPI, store: FindingStore, overview: Overview, page: Page, kn
             raise HTTPException(404, "there is no such finding, or it was pruned")
         columns = views.worst(found)
         for column in columns:
-            column["picture"] = charts.histogram(column["histogram"], f"{column['name']}: reference against window")
+            column["picture"] = histogram(column["histogram"], f"{column['name']}: reference against window")
         return page("finding.html", finding=found, features=views.feature_rows(found), worst=columns)
 
 
 def _api(app: FastAPI, store: FindingStore, overview: Overview, known: Known) -> None:
+    @app.get("/api", include_in_schema=False)
+    @app.get("/api/", include_in_schema=False)
+    def index() -> dict[str, str]:
+        """What can be asked for: paths, and what each answers."""
+        paths = {path: asked["get"]["description"] for path, asked in app.openapi()["paths"].items()}
+        return {**paths, "/api/openapi.json": "All this in OpenAPI's words, with parameters."}
+
     @app.get("/api/monitors")
     def monitors() -> list[dict[str, Any]]:
         """Every monitor's state at a glance."""
@@ -140,9 +149,11 @@ def _api(app: FastAPI, store: FindingStore, overview: Overview, known: Known) ->
 
     @app.get("/api/findings")
     def findings(
-        monitor: str | None = None, scope: str | None = None, alarm: bool | None = None, limit: Limit = 50
+        monitor: str | None = None, scope: Scope | None = None, alarm: bool | None = None, limit: Limit = 50
     ) -> list[dict[str, Any]]:
         """The newest findings that fit, newest first; ``scope`` is ``window`` or ``instance``."""
+        if monitor is not None and not store.findings(monitor=monitor, limit=1):
+            known(monitor)  # a monitor that is configured no more may have findings
         return store.findings(monitor=monitor, scope=scope, alarm=alarm, limit=limit)
 
     @app.get("/api/findings/{identity}")

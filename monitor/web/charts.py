@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH, HEIGHT = 720.0, 190.0
+WIDTH, NARROW, HEIGHT = 720.0, 340.0, 190.0
 LEFT, BOTTOM, TOP, RIGHT = 52.0, 22.0, 10.0, 8.0
 
 
@@ -42,12 +42,20 @@ def sparkline(values: Sequence[float | None], alerts: Sequence[bool], width: flo
 
 
 def timeline(entries: Sequence[Mapping[str, Any]], label: str) -> str:
-    """Statistic against threshold over the last windows; alarms are filled diamonds, alerts rings."""
+    """Statistic against threshold over the last windows; alarms are filled diamonds, alerts rings.
+
+    Drawn for a wide window and for a narrow one, of which the page shows one: were one picture scaled, its text
+    could not be read on a phone.
+    """
+    return _timeline(entries, label, "chart wide", WIDTH) + _timeline(entries, label, "chart narrow", NARROW)
+
+
+def _timeline(entries: Sequence[Mapping[str, Any]], label: str, kind: str, width: float) -> str:
     known = [(i, entry) for i, entry in enumerate(entries) if entry["statistic"] is not None]
     if not known:
         return ""
     high = max(max(e["statistic"], e["threshold"] or 0.0) for _, e in known) * 1.08 or 1.0
-    step = (WIDTH - LEFT - RIGHT) / max(1, len(entries) - 1)
+    step = (width - LEFT - RIGHT) / max(1, len(entries) - 1)
 
     def x(i: int) -> float:
         return LEFT + i * step
@@ -55,7 +63,7 @@ def timeline(entries: Sequence[Mapping[str, Any]], label: str) -> str:
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - max(0.0, value) / high * (HEIGHT - BOTTOM - TOP)
 
-    parts = [_grid(high, y)]
+    parts = [_grid(high, y, width)]
     line = " ".join(f"{x(i):.1f},{y(e['statistic']):.1f}" for i, e in known)
     bounds = " ".join(f"{x(i):.1f},{y(e['threshold']):.1f}" for i, e in known if e["threshold"] is not None)
     parts.append(f'<polyline class="bound" points="{bounds}"/><polyline class="line" points="{line}"/>')
@@ -73,13 +81,13 @@ def timeline(entries: Sequence[Mapping[str, Any]], label: str) -> str:
         parts.append(
             f'<text x="{x(i):.1f}" y="{HEIGHT - 5}" text-anchor="{anchor}">{escape(entries[i]["when"])}</text>'
         )
-    return _svg("chart", WIDTH, HEIGHT, label, parts)
+    return svg(kind, width, HEIGHT, label, parts)
 
 
-def _grid(high: float, y: Any) -> str:
+def _grid(high: float, y: Any, width: float) -> str:
     lines = []
     for value in ticks(high):
-        lines.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
+        lines.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         lines.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     return "".join(lines)
 
@@ -96,39 +104,7 @@ def ticks(high: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(int(high / step + 1e-9) + 1)]
 
 
-def histogram(found: Mapping[str, Any], label: str) -> str:
-    """Reference (outline) against window (filled), in the same bins."""
-    reference, window = found["reference"], found["window"]
-    n = len(reference)
-    if not n:
-        return ""
-    width, height, base = 340.0, 132.0, 112.0
-    high = max((*reference, *window)) or 1.0
-    slot = (width - 8) / n
-    parts = []
-    for i, (before, after) in enumerate(zip(reference, window, strict=True)):
-        at = 4 + i * slot
-        for kind, share, shift in (("ref", before, 0.08), ("now", after, 0.5)):
-            tall = share / high * (base - 8)
-            parts.append(
-                f'<rect class="{kind}" x="{at + shift * slot:.1f}" y="{base - tall:.1f}" width="{slot * 0.42:.1f}" '
-                f'height="{tall:.1f}"><title>{share:.1%}</title></rect>'
-            )
-    for at_bin, text in _bin_labels(found, n):
-        anchor = "start" if at_bin == 0 else "end" if at_bin >= n else "middle"
-        parts.append(f'<text x="{4 + at_bin * slot:.1f}" y="{height - 5}" text-anchor="{anchor}">{escape(text)}</text>')
-    return _svg("hist", width, height, label, parts)
-
-
-def _svg(kind: str, width: float, height: float, label: str, parts: Sequence[str]) -> str:
+def svg(kind: str, width: float, height: float, label: str, parts: Sequence[str]) -> str:
+    """A picture that is as wide as its place; ``label`` is read out instead of it."""
     head = f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
     return f"{head}{''.join(parts)}</svg>"
-
-
-def _bin_labels(found: Mapping[str, Any], n: int) -> list[tuple[float, str]]:
-    edges, labels = found["edges"], found["labels"]
-    if edges:
-        known = [(i, edges[i]) for i in (0, n // 2, n) if i < len(edges) and edges[i] is not None]
-        return [(float(i), f"{edge:.4g}") for i, edge in known]
-    room = max(3, int(52 / n))
-    return [(i + 0.5, label if len(label) <= room else label[: room - 1] + "\u2026") for i, label in enumerate(labels)]

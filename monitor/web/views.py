@@ -38,6 +38,15 @@ def number(value: float | None) -> str:
     return "\u2013" if value is None else f"{value:.4g}"
 
 
+def counted(n: int, things: str) -> str:
+    """How many of what, one of them too.
+
+    >>> counted(1, "alarms"), counted(2, "alarms"), counted(1, "behind")
+    ('1 alarm', '2 alarms', '1 behind')
+    """
+    return f"{n} {things.removesuffix('s') if n == 1 else things}"
+
+
 def words(text: str | None) -> str:
     """A finding's words, with an arrow that no line breaks.
 

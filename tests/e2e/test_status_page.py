@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -17,18 +18,26 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 from websockets.sync.client import connect
 
 from detectors import artifact, registry
-from detectors.base import Feature
+from detectors.base import Feature, FeatureVerdict, Histogram, Reason, Verdict
 from monitor import configuration, wiring
 from monitor.events import Record
+from monitor.web.app import create_app
+from monitor.web.overview import MonitorInfo, Overview
+from monitor.web.server import PageServer
+from sinks.base import Finding, FlaggedInstance, Position
+from sinks.store import FindingStore, StoreSink
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -143,7 +152,8 @@ class Browser:
             raise
 
     def _connect(self, folder: Path) -> None:
-        port = until(lambda: (folder / "DevToolsActivePort").read_text().splitlines()[0], "Chromium's start")
+        told = folder / "DevToolsActivePort"  # it is there before its first line is
+        port = until(lambda: (told.read_text().splitlines() or [""])[0], "Chromium's start")
         tab = next(t for t in until(lambda: get(f"http://127.0.0.1:{port}/json")) if t["type"] == "page")
         self._socket = self._closing.enter_context(connect(tab["webSocketDebuggerUrl"], max_size=None))
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -296,3 +306,111 @@ def test_the_keyboard_shows_where_it_is(page: str, browser: Browser) -> None:
     assert "income-drift" in names
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert browser.evaluate(outline) == "solid"
+
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+LONG = "column_" * 17 + "x"
+WIDE = "W" * 160
+LABELS = tuple(f"WIDE OCCUPATION {i}" for i in range(43))
+
+
+def crowded(i: int) -> Finding:
+    """A finding of a long name and of many categories; the 120th, the newest, is an alarm."""
+    shares = tuple(1 / 43 for _ in LABELS)
+    after = tuple(share * (4 if j in (3, 20, 42) else 0.775) for j, share in enumerate(shares))
+    features = (
+        FeatureVerdict(LONG, "numeric", "alert", 0.5, 1e-9, 0.001, 0.4, 100, 2, 0, "",
+                       Histogram((0.5, 0.5), (0.1, 0.9), (10.0, 20.0, 30.0))),
+        FeatureVerdict("occupation", "categorical", "ok", 1.0, 0.7, 0.001, 0.1, 100, 0, 1, "",
+                       Histogram(shares, after, (), LABELS)),
+        FeatureVerdict("Age", "numeric", "ok", 0.5, 0.5, 0.001, 0.4, 100, 2, 0, ""),
+    )  # fmt: skip
+    told = f"{LONG}: mean 38.6 -> 22.2"
+    verdict = Verdict("alert", 100, 9.0, 3.0, 0.01, 0.4, features, (Reason(LONG, "mean", 38.6, 22.2, told),))
+    end = START + timedelta(minutes=i)
+    row = FlaggedInstance(2, 0.71, {LONG: 190, "occupation": WIDE}, {LONG: 0.9})
+    return Finding(
+        f"f{i}", "drift", "default", "income", "drift", "window", "TabularDrift", verdict, i == 119, end, START,
+        end, Position("p/0", i, 0), Position("p/0", i, 9), 5, told, instances=(row,),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page whose names, values and categories are longer and more than there is room for."""
+    path = tmp_path_factory.mktemp("tight") / "findings.db"
+
+    async def fill() -> None:
+        sink = StoreSink(path)
+        await sink.write([crowded(i) for i in range(120)])
+        await sink.flush()
+        await sink.close()
+
+    asyncio.run(fill())
+    store = FindingStore(path)
+    info = MonitorInfo("drift", "default", "income", "drift", "TabularDrift", "windows of 100 rows")
+    overview = Overview((info,), START.timestamp, lambda: {"events": 1})
+    server = PageServer(create_app(store, CollectorRegistry(), overview), "127.0.0.1:0", close=store.close)
+    yield server.address
+    server.stop()
+
+
+BOXES = (
+    "(chosen => [...document.querySelectorAll(chosen)].map(e => e.getBoundingClientRect())"
+    ".filter(r => r.width).map(r => [r.left, r.top, r.right, r.bottom]))"
+)
+
+
+def boxes(browser: Browser, chosen: str) -> list[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of what a CSS selector chooses and the page shows."""
+    return [tuple(box) for box in browser.evaluate(f"{BOXES}({json.dumps(chosen)})")]
+
+
+def pictured(browser: Browser, name: str) -> None:
+    for dark in (True, False):
+        browser.look(1200, 900, dark=dark)
+        shot = browser.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        keep(f"{name}-{'dark' if dark else 'light'}.png", base64.b64decode(shot))
+
+
+@pytest.mark.parametrize("path", ["/monitors/drift", "/findings/f119", "/"])
+def test_long_names_and_values_hide_no_other_column(tight: str, browser: Browser, path: str) -> None:
+    browser.go(tight + path)
+    pictured(browser, f"tight-{path.strip('/').replace('/', '-') or 'front'}")
+    cells = boxes(browser, "th, td, h1, h3, p")
+    assert len(cells) > 5
+    assert max(right for _, _, right, _ in cells) <= 1200
+    assert not browser.evaluate("[...document.querySelectorAll('.scroll')].some(e => e.scrollWidth > e.clientWidth)")
+    browser.look(390, 844)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+    narrow = browser.evaluate(
+        "[...document.querySelectorAll('td.v')].filter(e => e.getBoundingClientRect().width < 100).length"
+    )
+    assert narrow == 0, "on a phone a table scrolls rather than break names at every letter"
+
+
+@pytest.mark.parametrize(("width", "marks"), [(390, 120), (1200, 120)])
+def test_the_newest_point_is_seen_and_its_text_can_be_read(
+    tight: str, browser: Browser, width: int, marks: int
+) -> None:
+    browser.go(tight + "/monitors/drift")
+    keep(f"tight-chart-{width}.png", browser.look(width, 844))
+    (card,) = boxes(browser, ".plot")
+    (alarm,) = boxes(browser, "svg.chart .alarm")
+    assert card[0] < alarm[0] < alarm[2] <= card[2] <= width
+    assert len(boxes(browser, "svg.chart .mark, svg.chart .alarm")) == marks
+    texts = boxes(browser, "svg.chart text")
+    assert all(card[0] <= left and right <= card[2] for left, _, right, _ in texts)
+    assert min(bottom - top for _, top, _, bottom in texts) >= 9
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_labels_of_many_categories_stand_apart(tight: str, browser: Browser, width: int) -> None:
+    browser.go(tight + "/monitors/drift")
+    keep(f"tight-histograms-{width}.png", browser.look(width, 844))
+    labels = sorted(boxes(browser, "svg.hist[aria-label^=occupation] text"))
+    assert len(labels) >= 4
+    assert all(one[2] <= other[0] for one, other in pairwise(labels))
+    (picture,) = boxes(browser, "svg.hist[aria-label^=occupation]")
+    assert picture[0] <= labels[0][0]
+    assert labels[-1][2] <= picture[2]

@@ -191,6 +191,52 @@ def test_the_api_says_the_same(page: Client) -> None:
     assert "/api/monitors/{name}" in page.get("/api/openapi.json").json()["paths"]
 
 
+@pytest.mark.parametrize("path", ["/api", "/api/"])
+def test_the_api_lists_its_paths(page: Client, path: str) -> None:
+    told = page.get(path)
+    assert told.status_code == 200
+    paths = told.json()
+    assert paths["/api/monitors"] == "Every monitor's state at a glance."
+    assert paths.keys() >= {"/api/findings", "/api/pipeline", "/api/openapi.json"}
+    known = {"{name}": "drift", "{identity}": "f9-drift"}
+    for there in paths:
+        asked = re.sub(r"\{\w+\}", lambda found: known[found.group()], there)
+        assert page.get(asked).status_code == 200, there
+
+
+def test_findings_of_a_monitor_that_is_configured_no_more(tmp_path: Path) -> None:
+    for client in serve(tmp_path, finding(1, alarm=True, monitor="old")):
+        assert [f["id"] for f in client.get("/api/findings?monitor=old").json()] == ["f1-old"]
+        assert client.get("/api/findings?monitor=old&alarm=false").json() == []
+        assert client.get("/api/findings?monitor=drift").json() == []
+
+
+@pytest.mark.parametrize(("alarms", "said"), [(0, "0 alarms"), (1, "1 alarm &middot;"), (2, "2 alarms")])
+def test_one_alarm_is_one_alarm(tmp_path: Path, alarms: int, said: str) -> None:
+    made = (replace(finding(i, alarm=True), events=1) for i in range(alarms))
+    for client in serve(tmp_path, *made, names=("drift",)):
+        assert said in client.get("/").text
+        if alarms:
+            assert "100 of 1 event," in client.get("/findings/f0-drift").text
+
+
+def test_of_many_categories_those_that_differ_most(tmp_path: Path) -> None:
+    labels = tuple(f"c{i}" for i in range(43))
+    reference = tuple(1 / 43 for _ in labels)
+    window = tuple(share * (4 if i in (3, 20, 42) else 0.775) for i, share in enumerate(reference))
+    made = finding(1, alarm=True)
+    column = made.verdict.features[1]._replace(histogram=Histogram(reference, window, (), labels))
+    for client in serve(tmp_path, replace(made, verdict=replace(made.verdict, features=(column,)))):
+        (picture,) = re.findall(r'<svg class="hist".*?</svg>', client.get("/findings/f1-drift").text)
+        texts = re.findall(r"<text[^>]*>(.*?)</text>", picture)
+        assert {"c3", "c20", "c42"} <= set(texts)
+        assert texts[-1] == "39 others"
+        assert len(texts) == 5
+        assert picture.count("<rect") == 10
+        assert f"<title>39 others: {39 / 43:.1%}</title>" in picture
+        assert f"<title>c20: {4 / 43:.1%}</title>" in picture
+
+
 def test_an_empty_store(empty: Client) -> None:
     crawl(empty)
     assert "no window has been judged yet" in empty.get("/").text
@@ -219,6 +265,14 @@ def test_mistakes_in_api_calls(page: Client) -> None:
         404,
         "there is no monitor 'drft'; there are: drift, outliers",
     )
+    answer = page.get("/api/findings?monitor=drft")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "there is no monitor 'drft'; there are: drift, outliers",
+    )
+    answer = page.get("/api/findings?scope=windw")
+    assert answer.status_code == 422
+    assert "'window' or 'instance'" in answer.json()["detail"][0]["msg"]
     assert page.get("/api/findings?limit=0").status_code == 422
     assert page.get("/api/findings?limit=100000").status_code == 422
     assert page.post("/api/monitors").status_code == 405
