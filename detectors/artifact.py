@@ -48,7 +48,7 @@ def save(detector: Detector, path: Path) -> None:
 
     Raises
     ------
-    ArtifactError : ``path`` is no artefact, or the detector's parts are no plain JSON and arrays.
+    ArtifactError : ``path`` is no artefact, or cannot be written, or the detector's parts are no plain JSON and arrays.
     NotFittedError : the detector has learnt nothing yet.
 
     >>> import tempfile
@@ -65,7 +65,10 @@ def save(detector: Detector, path: Path) -> None:
     path = Path(path)
     if path.is_symlink() or (path.exists() and not _replaceable(path)):
         raise ArtifactError(f"{path} exists and is no artefact directory: choose another path, or remove it")
-    replace(path, files)
+    try:
+        replace(path, files)
+    except OSError as error:  # which names a file beside it that nobody has heard of
+        raise ArtifactError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def load(path: Path) -> Detector:

@@ -113,9 +113,11 @@ def _npz(path: Path) -> Columns:
         raise TableError(f"{path}: is no npz file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except ValueError:  # NumPy's words for it advise to load what runs code
-        raise TableError(f"{path}: holds Python objects, which are not read: save arrays of numbers or text") from None
+            arrays = {name: _array(path, archive, name) for name in archive.files}
+    except TableError:
+        raise
+    except ValueError as error:
+        raise TableError(f"{path}: is no readable npz file: {error}") from None
     except (OSError, EOFError, BadZipFile) as error:
         raise TableError(f"{path}: is no readable npz file: {error}") from None
     for name in ("x_ref", "x", "X"):
@@ -129,6 +131,15 @@ def _npz(path: Path) -> Columns:
         f"{path}: needs an array named x_ref or x, or one array of the same length a column; "
         f"there are {', '.join(arrays) or 'none'}"
     )
+
+
+def _array(path: Path, archive: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    try:
+        return archive[name]
+    except ValueError:  # NumPy's words for it advise to load what runs code
+        raise TableError(
+            f"{path}: array {name} holds Python objects, which are not read: save numbers or text"
+        ) from None
 
 
 def _matrix(path: Path, name: str, x: npt.NDArray[Any]) -> Columns:

@@ -84,7 +84,7 @@ class OutlierDetector(ABC):
 
         Raises
         ------
-        DetectorError : fewer than 10 rows, or a categorical column that looks like an id.
+        DetectorError : fewer than 10 rows, no finite value at all, or a categorical column that looks like an id.
         ShapeError : ``x_ref`` is no matrix, or ``features`` are not one per column.
         """
         rows = as_rows(x_ref)
@@ -95,6 +95,11 @@ class OutlierDetector(ABC):
                 f"got {rows.shape[0]} x {rows.shape[1]}"
             )
         coordinates = Coordinates.learn(rows, chosen)
+        if not coordinates.used.any():
+            raise DetectorError(
+                f"{self.detector_type} learns nothing from a reference in which no value is finite: "
+                "give rows that hold numbers"
+            )
         self._learn(coordinates, rows)
         self._features, self._coordinates, self._n_ref = chosen, coordinates, len(rows)
         self._threshold = np.nan if self._params["threshold"] is not None else self._infer(rows, coordinates)

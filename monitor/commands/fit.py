@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--monitor needs --config, the file that holds it")
     if args.log and not args.monitor:
         raise UsageError("--log needs --config and --monitor: they say how to decode its events")
+    if args.windows is not None and args.windows < 0:
+        raise UsageError(f"--windows {args.windows}: must be at least 1, or 0 to measure nothing")
     with progress_bar(args.quiet) as bar:
         kind, params, out, table, window = _wanted(args, bar)
         problems = registry.check_params(kind, params)

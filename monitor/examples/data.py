@@ -60,25 +60,33 @@ def cache(environ: Mapping[str, str] = os.environ) -> Path:
 def texts(
     sources: Sequence[Source], environ: Mapping[str, str] = os.environ, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:
-    """The texts of the sources; ``say`` is told of each download.
+    """The texts of the sources; ``say`` is told of each download, and of each damaged file that is passed over.
 
     Raises
     ------
-    DataUnavailable : a file is not at hand and cannot be downloaded, or is not what its checksum says.
+    DataUnavailable : a file is not at hand, whole, and cannot be downloaded as its checksum says.
     """
     return [_find(source, environ, say) for source in sources]
 
 
 def _find(source: Source, environ: Mapping[str, str], say: Callable[[str], None]) -> str:
-    looked = folders(environ)
-    for folder in looked:
-        for path in (folder / source.name, (folder / source.name).with_suffix("")):
-            if path.is_file():
-                return _checked(source, _read(path), str(path))
+    looked = list(dict.fromkeys(folders(environ)))
+    wrong: list[str] = []
+    for path in (folder / name for folder in looked for name in (source.name, source.name.removesuffix(".gz"))):
+        if not path.is_file():
+            continue
+        try:
+            return _checked(source, _read(path), str(path))
+        except DataUnavailable as error:
+            say(str(error))
+            wrong.append(str(error))
     if environ.get("OFFPATH_DATA_OFFLINE"):
-        raise DataUnavailable(f"{source.name} is not in {', '.join(map(str, dict.fromkeys(looked)))}")
+        raise DataUnavailable("; ".join([f"{source.name} is not in {', '.join(map(str, looked))}", *wrong]))
     say(f"downloading {source.url}")
-    return _download(source, looked[-1] / source.name)
+    try:
+        return _download(source, looked[-1] / source.name)
+    except DataUnavailable as error:
+        raise DataUnavailable("; ".join([str(error), *wrong])) from None
 
 
 def _read(path: Path) -> bytes:

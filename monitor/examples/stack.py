@@ -82,7 +82,7 @@ class Stack:
         with listener:
             descriptor = listener.fileno()
             arguments = ["monitor.examples.model_server", "--example", self._story.name, "--fd", str(descriptor)]
-            self._processes.start("model server", arguments, pass_fds=[descriptor])
+            self._processes.start("model-server", arguments, pass_fds=[descriptor])
 
     def _predictions(self, url: str) -> Array:
         """The model's answers for the reference: what prediction drift is compared with."""

@@ -181,6 +181,13 @@ def test_a_reference_of_too_few_rows(detector_type, n):
         registry.create(detector_type).fit(rows_for(detector_type, n, seed=0), features_for(detector_type))
 
 
+@pytest.mark.parametrize("detector_type", [name for name, kind in registry.KINDS.items() if kind == "outlier"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nothing_is_learnt_from_a_reference_without_a_value(detector_type, value):
+    with pytest.raises(DetectorError, match="no value is finite"):
+        registry.create(detector_type).fit(np.full((50, 3), value))
+
+
 @every_type
 def test_unknown_parameters_and_values_of_the_wrong_type(detector_type):
     name = next(iter(inspect.signature(registry.load_class(detector_type)).parameters))

@@ -122,6 +122,12 @@ def test_fit_without_a_configuration(folder: Path, capsys: pytest.CaptureFixture
         ("fit --type KSDrift --reference . --out x", 1, "is a directory"),
         ("fit --type KSDrift --reference doubled.csv --out x", 1, "more than one column is named 'age'"),
         ("fit --type KSDrift --reference noise.npz --out x", 1, "is no npz file"),
+        ("fit --type KSDrift --reference train.csv --out x --columns age --windows=-1", 2, "--windows -1: must be at"),
+        (
+            "fit --type KSDrift --reference train.csv --columns age --out bad.csv/x",
+            1,
+            "fit: bad.csv/x cannot be written",
+        ),
         ("fit --config offpath.yaml --monitor drft --reference train.csv", 2, 'did you mean "drift"?'),
         ("fit --config offpath.yaml --monitor drift --reference bad.csv", 1, "age"),
         ("fit --config offpath.yaml --monitor drift --log nolog.db", 1, "there is no log at"),

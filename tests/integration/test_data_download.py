@@ -146,6 +146,19 @@ def test_a_bad_download_is_an_error_and_leaves_nothing(
     assert data.texts([server.source], environ) == [CONTENT.decode()]
 
 
+def test_a_damaged_file_at_hand_is_replaced_by_a_download(
+    server: Server, environ: dict[str, str], tmp_path: Path
+) -> None:
+    kept = tmp_path / "offpath/data" / server.source.name
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"half a download")
+    told: list[str] = []
+    for _ in range(2):
+        assert data.texts([server.source], environ, told.append) == [CONTENT.decode()]
+    assert told[0].startswith(f"{kept} is damaged")
+    assert told[1:] == [f"downloading {server.source.url}"]
+
+
 def test_a_server_that_says_nothing_is_given_up(
     server: Server, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

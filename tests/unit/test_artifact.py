@@ -314,7 +314,7 @@ def test_a_write_that_fails_leaves_the_earlier_artefact(written, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(directory.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ArtifactError, match=f"{written} cannot be written: No space"):
         save(KNN().fit(ROWS), written)
     assert {file.name: file.read_bytes() for file in written.iterdir()} == before
     assert [file.name for file in written.parent.iterdir()] == ["it"]

@@ -75,6 +75,15 @@ def test_a_damaged_file_is_named_with_what_is_wrong(
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("content", [b"no gzip at all", gzip.compress(b"something else")])
+def test_a_damaged_file_is_passed_over_and_told(tmp_path: Path, environ: dict[str, str], content: bytes) -> None:
+    put(tmp_path / "given" / SOURCE.name, content)
+    put(tmp_path / "cache/offpath/data" / SOURCE.name, gzip.compress(TEXT.encode()))
+    told: list[str] = []
+    assert data.texts([SOURCE], environ, told.append) == [TEXT]
+    assert [str(tmp_path / "given" / SOURCE.name) in words for words in told] == [True]
+
+
 def test_only_safe_addresses_are_asked(environ: dict[str, str]) -> None:
     del environ["OFFPATH_DATA_OFFLINE"]
     for url in ("http://example.org/part.data", "file:///etc/passwd"):
