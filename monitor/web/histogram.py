@@ -12,7 +12,8 @@ from monitor.web.charts import svg
 
 WIDTH, HEIGHT, BASE = 340.0, 132.0, 112.0
 FULL = 8
-"""So many categories are shown one by one; of more, the ``SHOWN`` that differ most and the sum of the others."""
+"""So many categories are shown one by one; of more, the ``SHOWN`` that differ most; the sum of the others is told in
+numbers, since its bar would leave the rest too low to be seen."""
 SHOWN = 4
 SIDE, GAP = 4.0, 4.0
 
@@ -31,9 +32,10 @@ def histogram(found: Mapping[str, Any], label: str) -> str:
     if not bars:
         return ""
     slot = (WIDTH - 2 * SIDE) / len(bars)
-    high = max(share for bar in bars for share in bar[1:]) or 1.0
+    drawn = bars[:SHOWN] if _is_cut(found) else bars
+    high = max(share for bar in drawn for share in bar[1:]) or 1.0
     parts = []
-    for i, bar in enumerate(bars):
+    for i, bar in enumerate(drawn):
         at = SIDE + i * slot
         for kind, share, shift in (("ref", bar.reference, 0.08), ("now", bar.window, 0.5)):
             tall = share / high * (BASE - 8)
@@ -42,6 +44,10 @@ def histogram(found: Mapping[str, Any], label: str) -> str:
                 f'height="{tall:.1f}"><title>{escape(bar.label)}: {share:.1%}</title></rect>'
             )
     parts += _edge_texts(found["edges"], slot) if found["edges"] else _label_texts(bars, slot)
+    for bar in bars[len(drawn) :]:
+        middle = WIDTH - SIDE - slot / 2
+        parts.append(_text(middle, "middle", f"{bar.reference:.1%}", BASE - 20))
+        parts.append(_text(middle, "middle", f"\N{RIGHTWARDS ARROW} {bar.window:.1%}", BASE - 4))
     return svg("hist", WIDTH, HEIGHT, label, parts)
 
 
@@ -49,7 +55,11 @@ def _bars(found: Mapping[str, Any]) -> list[Bar]:
     reference, window, edges = found["reference"], found["window"], found["edges"]
     labels = [f"{_edge(low)} to {_edge(high)}" for low, high in pairwise(edges)] if edges else found["labels"]
     bars = [Bar(*bar) for bar in zip(labels, reference, window, strict=True)]
-    return bars if edges or len(bars) <= FULL else most_different(bars)
+    return most_different(bars) if _is_cut(found) else bars
+
+
+def _is_cut(found: Mapping[str, Any]) -> bool:
+    return not found["edges"] and len(found["labels"]) > FULL
 
 
 def most_different(bars: list[Bar]) -> list[Bar]:
@@ -83,8 +93,8 @@ def _label_texts(bars: list[Bar], slot: float) -> list[str]:
     return [_text(SIDE + (i + 0.5) * slot, "middle", fitted(bar.label, slot - GAP)) for i, bar in enumerate(bars)]
 
 
-def _text(x: float, anchor: str, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{HEIGHT - 5:g}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, anchor: str, text: str, y: float = HEIGHT - 5) -> str:
+    return f'<text x="{x:.1f}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def fitted(text: str, room: float) -> str:
