@@ -11,6 +11,7 @@ import numpy as np
 from detectors.base import Array, Feature, default_features
 from monitor.events import InvalidEvent
 from monitor.labels import Labels
+from monitor.strangers import Strangers, strangers
 from monitor.table_files import Columns, Progress, TableError, read_columns
 
 __all__ = ["Progress", "Table", "TableError", "read"]
@@ -21,10 +22,25 @@ MAX_LABELS = 1000
 
 
 class Table(NamedTuple):
-    """Rows ``(n, d)`` and what their columns are."""
+    """Rows ``(n, d)``, what their columns are, and which values are none of a column's categories."""
 
     rows: Array
     features: tuple[Feature, ...]
+    strangers: tuple[Strangers, ...] = ()
+
+    def only(self, columns: Sequence[str] | None, path: Path) -> Table:
+        """Just these columns, in this order; all for ``None``. Raises :class:`TableError` for one that there is not.
+
+        >>> Table(np.array([[1.0, 2.0]]), default_features(2)).only(["x1"], Path("log.db")).rows.tolist()
+        [[2.0]]
+        """
+        if columns is None:
+            return self
+        names = [feature.name for feature in self.features]
+        _known(path, columns, names)
+        at = [names.index(name) for name in columns]
+        chosen = tuple(self.features[i] for i in at)
+        return Table(self.rows[:, at], chosen, tuple(found for found in self.strangers if found.feature in chosen))
 
     def empty(self) -> tuple[str, ...]:
         """Names of the columns in which no value is finite.
@@ -66,9 +82,7 @@ def _table(path: Path, found: Columns, features: Sequence[Feature], columns: Seq
         found = {feature.name: values for feature, values in zip(wanted, found.values(), strict=True)}
     names = [feature.name for feature in wanted] or list(found)
     if columns is not None:
-        unknown = [name for name in columns if name not in names]
-        if unknown:
-            raise TableError(f"{path}: no column {', '.join(unknown)}; there are {', '.join(names)}")
+        _known(path, columns, names)
         names = list(columns)
     elif not wanted and "" in names:
         at = names.index("") + 1
@@ -78,7 +92,15 @@ def _table(path: Path, found: Columns, features: Sequence[Feature], columns: Seq
     missing = [feature.name for feature in wanted if feature.name not in found]
     if missing:
         raise TableError(f"{path}: no column {', '.join(missing)}; there are {', '.join(found)}")
-    return Table(np.column_stack([_column(path, f, found[f.name]) for f in wanted]), wanted)
+    rows = np.column_stack([_column(path, f, found[f.name]) for f in wanted])
+    odd = (strangers(feature, rows[:, i], found[feature.name]) for i, feature in enumerate(wanted))
+    return Table(rows, wanted, tuple(filter(None, odd)))
+
+
+def _known(path: Path, columns: Sequence[str], names: Sequence[str]) -> None:
+    unknown = [name for name in columns if name not in names]
+    if unknown:
+        raise TableError(f"{path}: no column {', '.join(unknown)}; there are {', '.join(names)}")
 
 
 def _unnamed(found: Mapping[str, Any]) -> bool:

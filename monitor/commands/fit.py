@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitor.commands.progress import Bar, progress_bar
+from monitor.commands.promise import false_alarms
 from monitor.commands.usage import UsageError
 
 if TYPE_CHECKING:
@@ -50,16 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from detectors import artifact, registry
 
-    if bool(args.type) == bool(args.monitor):
-        raise UsageError("give either --type, or --config and --monitor")
-    if args.monitor and not args.config:
-        raise UsageError("--monitor needs --config, the file that holds it")
-    if args.log and not args.monitor:
-        raise UsageError("--log needs --config and --monitor: they say how to decode its events")
-    if args.windows is not None and args.windows < 0:
-        raise UsageError(f"--windows {args.windows}: must be at least 1, or 0 to measure nothing")
+    _check(args)
     with progress_bar(args.quiet) as bar:
         kind, params, out, table, window = _wanted(args, bar)
+        warnings = _labels(table, args.reference or args.log)
         problems = registry.check_params(kind, params)
         if problems:
             raise UsageError("; ".join(problems))
@@ -69,13 +65,27 @@ def run(args: argparse.Namespace) -> int:
             artifact.save(detector, out)
         if args.windows is None:
             args.windows = 50 if "torch" in getattr(type(detector), "requires", ()) else 200
-        measured = ""
+        measured = None
         if detector.meta.kind == "drift" and args.windows > 0:
-            measured = _false_alarms(lambda: registry.create(kind, **params), table, window, args.windows, bar)
+            measured = false_alarms(lambda: registry.create(kind, **params), table, window, args.windows, bar)
     _report(detector, table, out)
     if measured:
-        print(measured)
+        print(measured.line)
+        warnings.extend(filter(None, [measured.warning]))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if bool(args.type) == bool(args.monitor):
+        raise UsageError("give either --type, or --config and --monitor")
+    if args.monitor and not args.config:
+        raise UsageError("--monitor needs --config, the file that holds it")
+    if args.log and not args.monitor:
+        raise UsageError("--log needs --config and --monitor: they say how to decode its events")
+    if args.windows is not None and args.windows < 0:
+        raise UsageError(f"--windows {args.windows}: must be at least 1, or 0 to measure nothing")
 
 
 def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Path, Table, int]:
@@ -99,14 +109,34 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
     out = args.out or (Path(monitor.detector.artifact) if monitor.detector.artifact else None)
     if out is None:
         raise UsageError(f"--out is needed: monitor {monitor.name} names no artifact directory")
+    unusable: Counter[str] = Counter()
     model = next(model for model in settings.models if model.name == monitor.model)
     with bar.step(f"reading {args.log or args.reference}") as progress:
         if args.log:
-            table = wiring.captured_rows(settings, model, monitor, args.log, progress)
+            captured = wiring.captured_rows(settings, model, monitor, args.log, progress)
+            table = captured.table.only(columns, args.log)
+            unusable = captured.unusable
         else:
             table = tables.read(args.reference, wiring.selected_features(model, monitor), columns, progress)
+    if unusable:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in unusable.most_common())
+        print(
+            f"warning: {_counted(unusable.total(), 'event')} of {args.log} could not be used: {reasons}",
+            file=sys.stderr,
+        )
     window = monitor.window.count or monitor.window.sliding or WINDOW
     return monitor.detector.type, {**monitor.detector.params, **given}, out, table, window
+
+
+def _labels(table: Table, path: Path) -> list[str]:
+    """Warnings of values that are none of their column's categories; all of a column's are an error."""
+    from monitor.configuration import labelcheck
+    from monitor.tables import TableError
+
+    mistakes, warnings = labelcheck.judged(table.strangers, path.name)
+    if mistakes:
+        raise TableError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+    return warnings
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -139,19 +169,3 @@ def _kind(feature: Feature) -> str:
 
 def _counted(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _false_alarms(make: Any, table: Table, window: int, windows: int, bar: Bar) -> str:
-    """What the promise is worth on this reference: fitted on one half, judged on windows of the other."""
-    from detectors.calibrate import false_alarm_rate
-
-    half = len(table.rows) // 2
-    if window > half:
-        return f"  false alarms not measured: half the reference has {half:,} rows, a window {window:,}"
-    with bar.step(f"judging {windows:,} clean windows") as progress:
-        found = false_alarm_rate(make, table.rows, window, windows, 0, windows, table.features, progress)
-    low, high = found.interval
-    return (
-        f"  false alarms {found.alarms} of {found.windows} clean windows of {window:,} rows, held out: "
-        f"{found.rate:.2%}, between {low:.2%} and {high:.2%}"
-    )

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-import numpy as np
-
 from detectors import artifact, registry
 from detectors.agreement import differences
-from detectors.base import UNSEEN, Array, DetectorError, Feature, Meta, to_json
+from detectors.base import DetectorError, Feature, Meta, to_json
 from monitor import tables
 from monitor.configuration.columncheck import Column
 from monitor.configuration.detectorcheck import parameters
 from monitor.configuration.document import Path
+from monitor.configuration.labelcheck import none_known
 from monitor.configuration.mistakes import Found
 from monitor.configuration.paths import near_path
 
@@ -107,12 +106,11 @@ def _reference(path: FilePath, columns: Sequence[Column], made: Any, here: Path,
     wrong = _fit(made, table)
     if wrong:
         yield Found(here, str(path), wrong)
-    for i, column in enumerate(columns):
-        if _all_unseen(table.rows[:, i]):
-            labels = ", ".join(column.feature.categories) or "none"
-            holds = ", ".join(tables.read(path, columns=[column.feature.name]).features[0].categories[:10])
-            expected = f"no value of the column in {path.name} is one of them; it holds {holds}"
-            yield Found((*column.path, "categories"), labels, expected)
+    places = {column.feature: column.path for column in columns}
+    for found in table.strangers:
+        if found.everybody:
+            labels = ", ".join(found.feature.categories) or "none"
+            yield Found((*places[found.feature], "categories"), labels, *none_known(found, path.name))
 
 
 def _fit(made: Any, table: tables.Table) -> str:
@@ -125,11 +123,6 @@ def _fit(made: Any, table: tables.Table) -> str:
     except DetectorError as error:
         return str(error)
     return ""
-
-
-def _all_unseen(column: Array) -> bool:
-    present = column[~np.isnan(column)]
-    return bool(len(present) and np.all(present == UNSEEN))
 
 
 def _window(monitor: Mapping[str, Any], meta: Meta, at: Path) -> Iterator[Found]:

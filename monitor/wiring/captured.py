@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +13,22 @@ import numpy.typing as npt
 from detectors.base import Array, Meta, Verdict, as_rows, default_features
 from monitor import tables
 from monitor.codecs.detect import decode
-from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
 from monitor.pipeline import Pipeline
 from monitor.settings import ModelSettings, MonitorSettings, Settings
+from monitor.strangers import strangers
 from monitor.transport.log import EmbeddedLog
+from monitor.windows import Batch, Rows
 from monitor.wiring.monitors import selected_features
 from monitor.wiring.routes import fetcher, route
+from sinks.base import Position
+
+
+class Captured(NamedTuple):
+    """The rows, and how many events could not be used, by reason."""
+
+    table: tables.Table
+    unusable: Counter[str]
 
 
 def captured_rows(
@@ -25,8 +37,8 @@ def captured_rows(
     monitor: MonitorSettings,
     path: Path,
     progress: tables.Progress = lambda _: None,
-) -> tables.Table:
-    """The rows that the monitor would have judged of a captured log; events that cannot be used are passed over.
+) -> Captured:
+    """The rows that the monitor would have judged of a captured log; events that cannot be used are counted.
 
     ``progress`` is told the share of the log that was read.
 
@@ -38,23 +50,53 @@ def captured_rows(
     collector = RowCollector()
     spec = MonitorSpec(
         monitor.name, model.namespace, model.name, collector, selected_features(model, monitor),
-        lambda state: CountWindow(32, None, state), "",
+        lambda _: EveryRow(), "",
     )  # fmt: skip
     routes = [route(model, [monitor], {monitor.name: spec})]
     pipeline = Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
     total = sum(stats.end - stats.start for stats in log.stats(settings.transport.topic))
-    done = 0
+    done, unusable = 0, Counter[str]()
     for block in log.scan(settings.transport.topic):
         if block.deliveries[0].offset == log.start_offset(block.partition):
             pipeline.assign(block.partition, None)
-        pipeline.process(block.partition, block.deliveries)
+        unusable.update(pipeline.process(block.partition, block.deliveries).tally.invalid)
         done += len(block.deliveries)
         progress(done / max(total, done))
     log.close()
     if not collector.rows:
-        raise tables.TableError(f"{path}: holds no rows for monitor {monitor.name}, or fewer than 32")
+        reasons = ", ".join(f"{n} {reason}" for reason, n in unusable.most_common())
+        why = f"; events that could not be used: {reasons}" if reasons else ""
+        raise tables.TableError(f"{path}: holds no rows for monitor {monitor.name}{why}")
     rows = np.concatenate(collector.rows)
-    return tables.Table(rows, spec.features or default_features(rows.shape[1]))
+    features = spec.features or default_features(rows.shape[1])
+    odd = (strangers(feature, rows[:, i]) for i, feature in enumerate(features))
+    return Captured(tables.Table(rows, features, tuple(filter(None, odd))), unusable)
+
+
+class EveryRow:
+    """A window that closes after each block: no row waits for others."""
+
+    late = overflow = 0
+
+    def push(self, *events: Rows) -> Iterator[Batch]:
+        first, last = events[0], events[-1]
+        times = [rows.time for rows in events]
+        start = Position(first.partition, first.offset, 0)
+        end = Position(last.partition, last.offset, len(last.x) - 1)
+        x = np.concatenate([rows.x for rows in events])
+        yield Batch(x, start, end, min(times), max(times), max(times), len(events), f"{first.offset}-{last.offset}")
+
+    def expire(self, now: float) -> Iterator[Batch]:  # noqa: ARG002  nothing is left open
+        return iter(())
+
+    def low(self) -> int | None:
+        return None
+
+    def state(self) -> Mapping[str, Any]:
+        return {}
+
+    def fill(self) -> float:
+        return 0.0
 
 
 class RowCollector:

@@ -19,7 +19,9 @@ import yaml
 
 from detectors import artifact
 from detectors.base import UNSEEN, Feature
+from detectors.calibrate import FalseAlarms
 from monitor import cli, configuration, tables, wiring
+from monitor.commands import promise
 from monitor.commands.progress import progress_bar
 from monitor.events import Record
 from sinks.store import FindingStore
@@ -182,7 +184,80 @@ def test_fit_from_captured_traffic(folder: Path, capsys: pytest.CaptureFixture[s
     write_log(folder)
     said = run(capsys, "fit --config offpath.yaml --monitor outliers --log .offpath/log.db")
     assert "columns   age" in said
-    assert artifact.load(folder / "outliers").meta.n_ref >= 280
+    assert artifact.load(folder / "outliers").meta.n_ref == 299, "all but the unusable one"
+
+
+def test_fit_from_a_log_takes_columns_and_tells_of_unusable_events(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(folder)
+    command = "fit --config offpath.yaml --monitor drift --log .offpath/log.db --windows 0 --out x --columns"
+    assert cli.main([*command.split(), "age"]) == 0
+    said = capsys.readouterr()
+    assert "columns   age\n" in said.out
+    assert "warning: 1 event of .offpath/log.db could not be used: 1 not_numeric" in said.err
+    assert "no column agee; there are age, sex" in run(capsys, f"{command} agee", 1)
+
+
+@pytest.mark.parametrize(("n", "status"), [(19, 1), (20, 0)])
+def test_every_row_of_a_short_log_is_taken(
+    folder: Path, capsys: pytest.CaptureFixture[str], n: int, status: int
+) -> None:
+    log = wiring.open_log(configuration.load_unfitted(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, [[20 + i, "FM"[i % 2]]]) for i in range(n)])
+    log.close()
+    said = run(capsys, "fit --config offpath.yaml --monitor drift --log .offpath/log.db", status)
+    assert ("at least 20 are needed" if status else "TabularDrift: 20 rows") in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["f", "m"], 'column sex: its categories are F, M, but no value of the column in labels.csv is one of them; it '
+                     'holds f, m; did you mean "F"?'),
+        ([2, 3], "it holds 2, 3"),
+    ],
+)  # fmt: skip
+def test_labels_that_are_no_categories_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], labels: list[Any], words: str
+) -> None:
+    name = "labels.csv" if labels == ["f", "m"] else "labels.npz"
+    if name == "labels.csv":
+        (folder / name).write_text("age,sex\n" + "".join(f"{i},{labels[i % 2]}\n" for i in range(100)))
+    else:
+        np.savez(folder / name, x=np.array([[i, labels[i % 2]] for i in range(100)]))
+    assert words in run(capsys, f"fit --config offpath.yaml --monitor drift --reference {name}", 1)
+    assert not (folder / "drift").exists()
+
+
+def test_some_labels_that_are_no_categories_are_warned_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "slips.csv").write_text(CSV + '30,m\n30,M"\n30,m\n')
+    command = "fit --config offpath.yaml --monitor drift --windows 0 --reference"
+    assert cli.main([*command.split(), "slips.csv"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: column sex of slips.csv: 3 of 603 values are none of its categories, such as 'm', 'M\"'" in said
+    assert cli.main([*command.split(), "train.csv"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_more_false_alarms_than_promised_are_warned_of() -> None:
+    broken = promise.in_words(FalseAlarms(45, 1000), 500, {"ert": 1000, "p_val": None})
+    assert "45 of 1000 clean windows" in broken.line
+    assert "promised in 0.1% of clean windows (ert: 1000), but came in 4.50%, at least 3.30%" in broken.warning
+    assert "larger windows" in broken.warning
+    assert promise.in_words(FalseAlarms(45, 1000), 500, {"p_val": 0.05, "ert": None}).warning == ""
+    assert promise.in_words(FalseAlarms(1, 200), 500, {"ert": 1000}).warning == "", "as likely as not by chance"
+    assert "not measured" in promise.in_words(FalseAlarms(0, 0, 10), 500, {"ert": 1000}).line
+
+
+def test_fit_warns_of_a_promise_that_the_reference_breaks(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detectors.calibrate.false_alarm_rate", lambda *_: FalseAlarms(45, 200))
+    assert cli.main(["fit", "--config", "offpath.yaml", "--monitor", "drift", "--reference", "train.csv"]) == 0
+    said = capsys.readouterr()
+    assert "warning: false alarms are promised in 1% of clean windows (ert: 100)" in said.err
+    assert "45 of 200" in said.out
 
 
 async def judge(settings: Any) -> None:

@@ -192,6 +192,21 @@ def test_bytes_that_are_no_npz_and_objects_in_one(folder: Path) -> None:
     assert "x.npz: array sex holds Python objects" in one(folder, text)[2]
 
 
+def test_codes_of_a_reference_beyond_the_categories(folder: Path) -> None:
+    text = TEXT.replace("artifact: artefacts/income", "reference: x.npz")
+    np.savez(folder / "x.npz", x=np.array([[i, 2 + i % 2] for i in range(40)]))
+    assert one(folder, text)[1] == "models[0].features[1].categories"
+    assert "is one of them; it holds 2, 3" in one(folder, text)[2]
+    np.savez(folder / "x.npz", x=np.array([[i, i % 2] for i in range(40)]))
+    assert check(folder, text) == []
+
+
+def test_the_nearest_category_of_a_references_labels(folder: Path) -> None:
+    (folder / "train.csv").write_text("age,sex\n" + "1,female\n2,male\n" * 20)
+    (mistake,) = check(folder, TEXT.replace("artifact: artefacts/income", "reference: train.csv"))
+    assert mistake.nearest == "Female"
+
+
 def test_commands_that_do_not_judge_need_no_artefacts(folder: Path) -> None:
     text = TEXT.replace("artefacts/income", "not/here\n      params: {ert: 7}").replace("[Female, Male]", "[Male]")
     assert check(folder, text)
