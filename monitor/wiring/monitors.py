@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,14 @@ from detectors.agreement import Difference, differences
 from detectors.base import Detector, DetectorError, Feature
 from monitor import tables
 from monitor.columns import Columns
+from monitor.configuration.labelcheck import some_unknown
 from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
 from monitor.settings import FeatureSettings, ModelSettings, MonitorSettings, Settings, WindowSettings, parse_duration
 from monitor.time_window import TimeWindow
 from monitor.windows import Window
+
+_log = logging.getLogger("offpath.wiring")
 
 
 def features_of(settings: Sequence[FeatureSettings]) -> tuple[Feature, ...]:
@@ -71,7 +75,10 @@ def load_detector(monitor: MonitorSettings, features: Sequence[Feature]) -> Dete
         detector = artifact.load(Path(wanted.artifact))
     else:
         assert wanted.reference is not None
-        table = tables.read(Path(wanted.reference), features)
+        reference = Path(wanted.reference)
+        table = tables.read(reference, features)
+        for found in table.strangers:  # where all values are such, the check of the configuration has refused it
+            _log.warning("monitor %s: %s", monitor.name, some_unknown(found, reference.name))
         fittable: Any = registry.create(wanted.type, **wanted.params)
         detector = fittable.fit(table.rows, table.features)
     meta = detector.meta

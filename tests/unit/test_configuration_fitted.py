@@ -207,6 +207,17 @@ def test_the_nearest_category_of_a_references_labels(folder: Path) -> None:
     assert mistake.nearest == "Female"
 
 
+def test_some_labels_of_a_reference_that_are_no_categories_are_logged(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "train.csv").write_text("age,sex\n" + "1,Female\n2,Male\n" * 20 + "3,male\n")
+    assert check(folder, TEXT.replace("artifact: artefacts/income", "reference: train.csv")) == []
+    with caplog.at_level(logging.WARNING):
+        wiring.build_specs(configuration.load(folder / "offpath.yaml", {}))
+    said = "monitor drift: column sex of train.csv: 1 of 41 values are none of its categories, such as 'male'"
+    assert said in caplog.text
+
+
 def test_commands_that_do_not_judge_need_no_artefacts(folder: Path) -> None:
     text = TEXT.replace("artefacts/income", "not/here\n      params: {ert: 7}").replace("[Female, Male]", "[Male]")
     assert check(folder, text)
