@@ -142,7 +142,7 @@ def from_table(
     for start in range(0, total, BLOCK):
         for judge, rows, spec in judges:
             events = [table_row(path, spec, rows, i) for i in range(start, min(start + BLOCK, len(rows)))]
-            yield Outcome(list(judge.take(events)), [], Tally(rows=Counter({spec.name: len(events)})))
+            yield Outcome(list(judge.take(events)), [], Tally(rows=Counter({spec.name: len(events)})), [])
         progress(min(start + BLOCK, total) / total)
     fill.update({spec.name: judge.window.fill() for judge, _, spec in judges})
 

@@ -12,11 +12,13 @@ from typing import Any
 from detectors import artifact, registry
 from detectors.agreement import Difference, differences
 from detectors.base import Detector, DetectorError, Feature
+from detectors.merging import Summariser
 from monitor import tables
 from monitor.columns import Columns
 from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
 from monitor.settings import FeatureSettings, ModelSettings, MonitorSettings, Settings, WindowSettings, parse_duration
+from monitor.summary_window import SummaryWindow
 from monitor.time_window import TimeWindow
 from monitor.windows import Window
 
@@ -42,10 +44,14 @@ def selected_features(model: ModelSettings, monitor: MonitorSettings) -> tuple[F
     return tuple(feature for side in selection(model, monitor) if side is not None for feature in side.features)
 
 
-def make_window(window: WindowSettings) -> Callable[[Mapping[str, Any] | None], Window]:
+def make_window(
+    window: WindowSettings, summariser: Summariser | None = None
+) -> Callable[[Mapping[str, Any] | None], Window]:
     """A constructor of the configured window, given the state to resume from."""
     if window.time is not None:
         seconds, lateness = parse_duration(window.time), parse_duration(window.lateness)
+        if summariser is not None:
+            return lambda state: SummaryWindow(seconds, lateness, summariser, state)
         return lambda state: TimeWindow(seconds, lateness, window.max_rows, state)
     if window.sliding is not None:
         size, step = window.sliding, window.every
