@@ -39,10 +39,11 @@ class Counter(Protocol):
 
 @runtime_checkable
 class Countable(Detector, Protocol):
-    """A detector that may need no rows. ``counting`` is ``None`` if it does need them."""
+    """A detector that may need no rows."""
 
-    @property
-    def counting(self) -> Counter | None: ...
+    def counting(self) -> Counter | None:
+        """How to do without; ``None`` if it does need them."""
+        ...
 
 
 class Summary(NamedTuple):
@@ -73,7 +74,7 @@ class Summariser:
     def __init__(self, detector: Detector, size: int) -> None:
         self.size = size
         self._detector = detector
-        self._counter = detector.counting if isinstance(detector, Countable) else None
+        self._counter = detector.counting() if isinstance(detector, Countable) else None
         self.mark = self._counter.mark if self._counter is not None else ""
         self.cells = self._counter.cells if self._counter is not None else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from scipy.special import bdtrc
 
 from detectors.base import Array, State, Verdict
 from monitor.findings import EventRows, MonitorSpec, in_words, instance_finding, window_finding
-from monitor.parts import Part
+from monitor.parts import Part, idle_seconds
 from monitor.summary_window import SummaryWindow
 from monitor.windows import Batch, Window
 from sinks.base import Finding
@@ -165,8 +166,8 @@ class InstanceJudge(Judge):
 class SummingJudge(Judge):
     """A monitor whose windows lie in several partitions: its part of each becomes a summary, judged elsewhere.
 
-    ``parts`` holds what there is to say since it was last emptied. After the summaries of what is over comes, where no
-    rows were, that it is over: others need not wait for this partition.
+    ``parts`` holds what there is to say since it was last emptied. That windows without rows are over is said, too, and
+    that nothing comes: others need not wait for this partition.
     """
 
     window: SummaryWindow
@@ -175,6 +176,7 @@ class SummingJudge(Judge):
         super().__init__(spec, partition, state, resume)
         self.parts: list[Part] = []
         self._told = self.window.passed
+        self._idle = -math.inf
 
     def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
         self._tell(self.window.push(*[event.rows for event in events]))
@@ -182,7 +184,15 @@ class SummingJudge(Judge):
 
     def expire(self, now: float) -> Iterator[Finding]:
         self._tell(self.window.expire(now))
+        if self.window.low() is None and now - self._idle >= idle_seconds(self.window.seconds):
+            self._idle = now
+            self.parts.append(self._part(self._told or 0)._replace(idle=now))
         return iter(())
+
+    def take_parts(self) -> list[Part]:
+        """What there is to say, once."""
+        parts, self.parts = self.parts, []
+        return parts
 
     def reach(self, time: float) -> None:
         """Event time has reached ``time``: nothing older will come."""
@@ -190,16 +200,15 @@ class SummingJudge(Judge):
 
     def _tell(self, batches: Iterator[Batch]) -> None:
         for batch in batches:
-            self._part(round(batch.start / self.window.seconds), batch)
+            self._told = round(batch.start / self.window.seconds)
+            self.parts.append(self._part(self._told)._replace(batch=batch))
         passed = self.window.passed
         if passed is not None and (self._told is None or passed > self._told):
-            self._part(passed, None)
+            self._told = passed
+            self.parts.append(self._part(passed))
 
-    def _part(self, number: int, batch: Batch | None) -> None:
-        self._told = number
-        self.parts.append(
-            Part(self.spec.name, self.spec.fingerprint, self.partition, number, self.window.seconds, batch)
-        )
+    def _part(self, number: int) -> Part:
+        return Part(self.spec.name, self.spec.fingerprint, self.partition, number, self.window.seconds)
 
 
 def make_judge(spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> Judge:

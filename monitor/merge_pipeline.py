@@ -6,11 +6,15 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition
+from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition, Record
 from monitor.findings import MonitorSpec
 from monitor.merging import Merger
 from monitor.outcome import Outcome
 from monitor.parts import Part, from_record
+
+_NO_RECORD = Record(None, {}, b"", 0.0)
+
+PATIENCE_SECONDS = 10.0
 
 FOREIGN = "foreign_summary"
 """A summary of a monitor that is not configured here, or not so: of before a change of the configuration."""
@@ -34,9 +38,13 @@ class MergePipeline:
     ----------
     specs : the monitors; those that do not merge are left out.
     partitions : of the payload topic: all of them have to speak.
+    patience : see :class:`~monitor.merging.Merger`.
     """
 
-    def __init__(self, specs: Sequence[MonitorSpec], partitions: Collection[Partition]) -> None:
+    def __init__(
+        self, specs: Sequence[MonitorSpec], partitions: Collection[Partition], patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._patience = patience
         self._specs = {spec.name: spec for spec in specs if spec.summariser is not None}
         self._expected = partitions
         self._partitions: dict[Partition, _State] = {}
@@ -54,31 +62,37 @@ class MergePipeline:
         state, outcome = self._partitions[partition], Outcome.empty()
         for delivery in deliveries:
             try:
-                self._take(state, from_record(delivery.record), delivery.offset, outcome)
+                self._take(state, from_record(delivery.record), delivery, outcome)
             except InvalidEvent as error:
                 if delivery.offset >= state.resumed:
                     outcome.tally.invalid[error.reason] += 1
                     outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error)))
             state.position = delivery.offset
         state.next = max(state.next, state.position + 1)
-        outcome.tally.waiting.update({name: merger.waiting for name, merger in state.mergers.items()})
+        self._count_waiting(outcome)
         return outcome
+
+    def _count_waiting(self, outcome: Outcome) -> None:
+        waiting = outcome.tally.waiting
+        waiting.update(dict.fromkeys(self._specs, 0))  # also of monitors that are another worker's now
+        for state in self._partitions.values():
+            waiting.update({name: merger.waiting for name, merger in state.mergers.items()})
 
     def merge(self, partition: Partition, parts: Iterable[Part]) -> Outcome:
         """:meth:`process` of parts that never were records, as when a log is replayed."""
         state, outcome = self._partitions[partition], Outcome.empty()
         for part in parts:
-            self._take(state, part, state.next, outcome)
+            self._take(state, part, Delivery(partition, state.next, _NO_RECORD), outcome)
             state.next += 1
         return outcome
 
-    def _take(self, state: _State, part: Part, offset: int, outcome: Outcome) -> None:
-        fresh, tally = offset >= state.resumed, outcome.tally
+    def _take(self, state: _State, part: Part, delivery: Delivery, outcome: Outcome) -> None:
+        fresh, tally = delivery.offset >= state.resumed, outcome.tally
         merger = self._merger(state, part.monitor)
         if merger is None or not merger.concerns(part):
             tally.skipped[FOREIGN] += fresh
             return
-        taken = merger.take(part, offset)
+        taken = merger.take(part, delivery.offset, delivery.record.timestamp)
         if part.batch is not None and fresh:
             tally.summaries[part.monitor, taken] += 1
             tally.late[part.monitor] += part.summary.n if taken == "late" else 0
@@ -90,15 +104,18 @@ class MergePipeline:
         if name not in state.mergers:
             if name not in self._specs:
                 return None
-            state.mergers[name] = Merger(self._specs[name], self._expected, state.saved.get(name))
+            spec = self._specs[name]
+            state.mergers[name] = Merger(spec, self._expected, state.saved.get(name), self._patience)
         return state.mergers[name]
 
     def expire(self, now: float) -> Outcome:  # noqa: ARG002 - the same as the other pipeline, which has a clock
-        """Nothing: partitions say themselves when theirs is over."""
-        return Outcome.empty()
+        """Judges nothing: partitions say themselves when a window of theirs is over."""
+        outcome = Outcome.empty()
+        self._count_waiting(outcome)
+        return outcome
 
     def quiet(self, partitions: Iterable[Partition], now: float) -> Outcome:  # noqa: ARG002 - the same
-        """Nothing, too."""
+        """Nothing, for the same reason."""
         return Outcome.empty()
 
     def checkpoint(self, partition: Partition) -> Checkpoint | None:

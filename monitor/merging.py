@@ -1,9 +1,10 @@
 """Parts of windows from several partitions become whole windows and findings. Pure: what comes of it depends on the
-topic of summaries alone, and there is no clock.
+topic of summaries alone, times included: there is no clock.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -25,17 +26,25 @@ MOST_WAITING = 256
 class Merger:
     """The windows of one monitor.
 
-    A window is over when every partition of the payload topic has said of it, or of a later one, that it is. What a
-    partition says again is known by window and partition.
+    A window is over when every partition of the payload topic has said of it, or of a later one, that it is, or that
+    it was idle after the window's first part had come, and ``patience`` more seconds: then it has nothing for the
+    window, or has it very late. What a partition says again is known by window and partition.
 
     Parameters
     ----------
     spec : the monitor.
     partitions : of the payload topic. Others of the same topic count once they have spoken.
     state : what :meth:`state` answered before a restart.
+    patience : seconds that the events of a window may be on their way longer in one partition than in another.
     """
 
-    def __init__(self, spec: MonitorSpec, partitions: Collection[Partition], state: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        spec: MonitorSpec,
+        partitions: Collection[Partition],
+        state: Mapping[str, Any] | None,
+        patience: float = 10.0,
+    ) -> None:
         self.spec = spec
         self.seconds: list[float] = []
         saved = state if state is not None and state.get("fingerprint") == spec.fingerprint else {}
@@ -43,6 +52,8 @@ class Merger:
         self._topic = next(iter(partitions)).rpartition("/")[0]
         self._reached: dict[Partition, int | None] = dict.fromkeys(partitions)
         self._reached.update({p: number for p, number in saved.get("reached", {}).items() if p in self._reached})
+        self._idle: dict[Partition, float] = dict(saved.get("idle", {}))
+        self._patience = patience
         self._said: dict[Partition, int] = dict(saved.get("said", {}))
         self._done: int | None = saved.get("done")
         self._open: dict[int, _Merged] = {}
@@ -51,23 +62,29 @@ class Merger:
         """Whether the part is of the monitor as it is configured now."""
         return part.fingerprint == self.spec.fingerprint and part.partition.rpartition("/")[0] == self._topic
 
-    def take(self, part: Part, offset: int) -> str:
-        """Take a part in, that stands at ``offset``: ``merged``, ``passed``, ``duplicate`` or ``late``.
+    def take(self, part: Part, offset: int, time: float) -> str:
+        """Take in a part that stands at ``offset`` and came at ``time``, in epoch seconds.
+
+        Answers ``merged``, ``duplicate`` or ``late`` of a summary, else nothing.
 
         Raises
         ------
         InvalidEvent : its summary is not of the monitor's columns.
         """
-        taken = "passed" if part.batch is None else self._add(part, offset)
+        if part.idle is not None:
+            self._idle[part.partition] = max(part.idle, self._idle.get(part.partition, part.idle))
+            self._reached.setdefault(part.partition)
+            return ""
+        taken = self._add(part, offset, time) if part.batch is not None else ""
         reached = self._reached.get(part.partition)
         self._reached[part.partition] = part.number if reached is None else max(reached, part.number)
         return taken
 
-    def _add(self, part: Part, offset: int) -> str:
+    def _add(self, part: Part, offset: int, time: float) -> str:
         self._check(part)
         if self._done is not None and part.number <= self._done:
-            return "duplicate" if self._said.get(part.partition, self._done + 1) >= part.number else "late"
-        waiting = self._open.setdefault(part.number, _Merged(offset))
+            return "duplicate" if self._said.get(part.partition, part.number - 1) >= part.number else "late"
+        waiting = self._open.setdefault(part.number, _Merged(offset, time))
         if part.partition in waiting.parts:
             return "duplicate"
         assert self.spec.summariser is not None
@@ -86,16 +103,21 @@ class Merger:
 
     def due(self) -> Iterator[Finding]:
         """Judge the windows that are over, oldest first."""
-        reached = [number for number in self._reached.values() if number is not None]
-        if len(reached) == len(self._reached):
-            yield from self._judge(min(reached))
-        if len(self._open) > MOST_WAITING:
-            yield from self._judge(sorted(self._open)[-MOST_WAITING - 1])
-
-    def _judge(self, upto: int) -> Iterator[Finding]:
-        for number in sorted(number for number in self._open if number <= upto):
+        for number in sorted(self._open):
+            if not self._over(number, self._open[number]) and len(self._open) <= MOST_WAITING:
+                return
             yield self._finding(number, self._open.pop(number))
-        self._done = upto if self._done is None else max(self._done, upto)
+            self._done = number if self._done is None else max(self._done, number)
+
+    def _over(self, number: int, merged: _Merged) -> bool:
+        return not any(self._awaited(partition, number, merged) for partition in self._reached)
+
+    def _awaited(self, partition: Partition, number: int, merged: _Merged) -> bool:
+        """Whether the partition may still have something to say of the window."""
+        reached = self._reached[partition]
+        if reached is not None and reached >= number:
+            return False
+        return self._idle.get(partition, -math.inf) < merged.came + self._patience
 
     def _finding(self, number: int, merged: _Merged) -> Finding:
         spec, batch = self.spec, merged.batch
@@ -104,7 +126,7 @@ class Merger:
         assert summariser is not None
         verdict, text = verdict_of(lambda: summariser.judge(summary), summary.n, self.seconds)
         text = text or in_words(spec, verdict) + _of_how_many(verdict, summary.n)
-        silent = sum(reached is None or reached < number for reached in self._reached.values())
+        silent = sum(self._awaited(partition, number, merged) for partition in self._reached)
         if silent:
             text += f" ({silent} of {len(self._reached)} partitions had not come so far)"
         return window_finding(spec, batch, verdict, self._alarms.raised(verdict), text, of=self._topic)
@@ -126,15 +148,16 @@ class Merger:
             "streak": self._alarms.streak,
             "done": self._done,
             "reached": reached,
+            "idle": self._idle,
             "said": self._said,
         }
 
 
 class _Merged:
-    """A window as far as it has come. ``first`` is the offset of its first part."""
+    """A window as far as it has come. ``first`` is the offset of its first part, and ``came`` when that came."""
 
-    def __init__(self, first: int) -> None:
-        self.first = first
+    def __init__(self, first: int, came: float) -> None:
+        self.first, self.came = first, came
         self.parts: set[Partition] = set()
         self.batch: Batch = _NOTHING
 

@@ -111,8 +111,7 @@ def drain(spec: MonitorSpec, judge: Judge, resumed: int, outcome: Outcome) -> No
         tally.overflow[spec.name] += judge.window.overflow
         judge.window.overflow = 0
     if isinstance(judge, SummingJudge):
-        outcome.parts.extend(judge.parts)
-        judge.parts.clear()
+        outcome.parts.extend(judge.take_parts())
     if isinstance(judge, InstanceJudge):
         tally.scores.extend((spec.name, *scored) for scored in judge.scores)
         judge.scores.clear()

@@ -25,8 +25,8 @@ from monitor.events import InvalidEvent, Partition, Record
 from monitor.windows import Batch
 from sinks.base import Position
 
-SUMMARY, PASSED = "io.offpath.window.summary", "io.offpath.window.passed"
-"""CloudEvents types: of a window with rows, and of the end of a window without."""
+SUMMARY, PASSED, IDLE = (f"io.offpath.window.{kind}" for kind in ("summary", "passed", "idle"))
+"""CloudEvents types: of a window with rows, of the end of one without, and of a partition where nothing comes."""
 
 RESERVE = 2048
 """Bytes of a record beside its arrays: key, headers, and the line."""
@@ -40,7 +40,9 @@ _NO_ROWS = np.empty((0, 0))
 class Part(NamedTuple):
     """Of ``monitor``, in payload ``partition``, all windows up to ``number`` are over; ``batch`` is that one's summary.
 
-    Without a ``batch`` it had no rows, or they were told before. ``fingerprint`` is that of the monitor's settings.
+    Without a ``batch`` it had no rows, or they were told before. ``idle`` says instead that at that time, in epoch
+    seconds, there was nothing to read in the partition and no window open. ``fingerprint`` is that of the monitor's
+    settings.
     """
 
     monitor: str
@@ -48,7 +50,13 @@ class Part(NamedTuple):
     partition: Partition
     number: int
     seconds: float
-    batch: Batch | None
+    batch: Batch | None = None
+    idle: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The CloudEvents type."""
+        return SUMMARY if self.batch is not None else PASSED if self.idle is None else IDLE
 
     @property
     def summary(self) -> Summary:
@@ -58,33 +66,41 @@ class Part(NamedTuple):
         return self.batch.summary
 
 
+def idle_seconds(seconds: float) -> float:
+    """How often a partition in which nothing comes says so, for windows of ``seconds``.
+
+    >>> idle_seconds(300.0), idle_seconds(1.0)
+    (10.0, 1.0)
+    """
+    return min(seconds, 10.0)
+
+
 def largest_record(columns: int, size: int, cells: int) -> int:
     """Bytes of the record of a window of so many columns and cells, with ``size`` rows in its sample, at most."""
     arrays = 8 * (columns + 1) * size + 4 * cells
     return arrays + arrays // 1000 + RESERVE
 
 
-def to_record(part: Part) -> Record:
-    """The part as a CloudEvent keyed by its monitor; said again it has the same id."""
-    kind = PASSED if part.batch is None else SUMMARY
+def to_record(part: Part, now: float) -> Record:
+    """The part as a CloudEvent keyed by its monitor, published at ``now``; said again it has the same id."""
     told: dict[str, Any] = {name: getattr(part, name) for name in _TOLD}
     value = orjson.dumps(told) if part.batch is None else _packed(told, part.batch)
-    end = (part.number + 1) * part.seconds
-    name = "\0".join((kind, part.monitor, part.fingerprint, part.partition, str(part.number)))
+    place = part.number if part.idle is None else part.idle
+    name = "\0".join((part.kind, part.monitor, part.fingerprint, part.partition, repr(place)))
     headers = {
         "ce_specversion": "1.0",
         "ce_id": blake2b(name.encode(), digest_size=16).hexdigest(),
         "ce_source": "offpath",
-        "ce_type": kind,
+        "ce_type": part.kind,
         "ce_subject": part.monitor,
-        "ce_time": datetime.fromtimestamp(end, tz=timezone.utc).isoformat(),
+        "ce_time": datetime.fromtimestamp(now, tz=timezone.utc).isoformat(),
         "ce_partitionkey": part.monitor,
         "content-type": "application/octet-stream",
     }
-    return Record(part.monitor, headers, value, end)
+    return Record(part.monitor, headers, value, now)
 
 
-_TOLD = ("monitor", "fingerprint", "partition", "number", "seconds")
+_TOLD = ("monitor", "fingerprint", "partition", "number", "seconds", "idle")
 
 
 def _packed(told: dict[str, Any], batch: Batch) -> bytes:
@@ -93,7 +109,7 @@ def _packed(told: dict[str, Any], batch: Batch) -> bytes:
     width = 4 if not len(counts) or counts.max() < 2**32 else 8
     told |= {
         "n": n, "events": batch.events, "time": batch.time, "mark": mark, "cells": len(counts), "width": width,
-        "sample": len(keys), "columns": rows.shape[1], "first": batch.first, "last": batch.last,
+        "sample": len(keys), "columns": rows.shape[1], "first": tuple(batch.first), "last": tuple(batch.last),
     }  # fmt: skip
     arrays = counts.astype(f"<u{width}"), keys.astype("<u8"), np.ascontiguousarray(rows, dtype="<f8")
     return orjson.dumps(told) + b"\n" + zlib.compress(b"".join(array.tobytes() for array in arrays), 1)
@@ -109,7 +125,7 @@ def from_record(record: Record) -> Part:
     try:
         line, _, packed = (record.value or b"").partition(b"\n")
         told = orjson.loads(line)
-        part = Part(**{name: told[name] for name in _TOLD}, batch=None)
+        part = Part(**{name: told[name] for name in _TOLD})
         _check(part)
         return part._replace(batch=_batch(part, told, packed)) if "n" in told else part
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, zlib.error) as error:
@@ -124,6 +140,8 @@ def _check(part: Part) -> None:
     if not (isinstance(seconds, float) and 0.0 < seconds < math.inf and isinstance(number, int)):
         raise ValueError("its window is none")
     datetime.fromtimestamp((number + 1) * seconds, tz=timezone.utc)
+    if part.idle is not None:
+        datetime.fromtimestamp(part.idle, tz=timezone.utc)
 
 
 def _batch(part: Part, told: Mapping[str, Any], packed: bytes) -> Batch:

@@ -59,8 +59,8 @@ class _Sums:
 class SummaryWindow(EventTime[_Sums]):
     """Tumbling windows as those of :class:`~monitor.time_window.TimeWindow`, which end as summaries.
 
-    It keeps no more than the sample and the counts of a window, however many rows it has. Unlike those of a window
-    that is judged here, its end is also due where no rows come: see :attr:`passed`.
+    It keeps no more than the sample and the counts of a window, however many rows it has. That a window is over is of
+    interest here also where no rows come: see :attr:`passed`.
 
     Parameters
     ----------
@@ -91,14 +91,6 @@ class SummaryWindow(EventTime[_Sums]):
         """Event time has reached ``time``: the windows that are over by then."""
         self._watermark = max(self._watermark, time)
         return self._close()
-
-    def expire(self, now: float) -> Iterator[Batch]:
-        """As that of other windows; and by ``now``, in epoch seconds, a window is over after another of its length.
-
-        Else a partition in which nothing has come yet, or nothing for long, would hold the windows of all others.
-        """
-        reached = max(self._idle(now), now - self.lateness - self.seconds)
-        return self.reach(boundary(reached, self.seconds) * self.seconds if math.isfinite(reached) else reached)
 
     def _begin(self, rows: Rows) -> _Sums:
         return _Sums(rows, self._summariser)

@@ -24,6 +24,7 @@ from monitor.transport.base import (
     Idle,
     Leaving,
     Publisher,
+    Quiet,
     Rejected,
     Revoked,
     Source,
@@ -143,6 +144,8 @@ class Worker:
                 await self._block(signal)
             elif isinstance(signal, Idle):
                 await self._idle(signal.now)
+            elif isinstance(signal, Quiet):
+                await self._expired(self._pipeline.quiet(signal.partitions, signal.now))
             elif isinstance(signal, Waiting):
                 await self._commit_in_time()
             else:
@@ -179,6 +182,8 @@ class Worker:
         if outcome.findings or outcome.parts:  # windows were closed by the clock: their place has to be noted too
             self._dirty |= self._assigned
             await self._emit(outcome)
+        else:
+            self._observer.observe(outcome.tally)
 
     async def _block(self, block: Block) -> None:
         outcome = self._pipeline.process(block.partition, block.deliveries)
@@ -270,7 +275,7 @@ class Worker:
 
     async def _publish_parts(self, parts: Sequence[Part]) -> None:
         assert self._summaries is not None
-        await self._summaries.publish([to_record(part) for part in parts])
+        await self._summaries.publish([to_record(part, time.time()) for part in parts])
         said = Counter((part.monitor, "published") for part in parts if part.batch is not None)
         self._observer.observe(Tally(summaries=said))
 

@@ -135,7 +135,6 @@ class ColumnwiseDrift:
         """The test of all columns by counts alone, ``None`` if it needs the rows."""
         return None
 
-    @property
     def counting(self) -> Counting | None:
         """How parts of a window are counted, and judged once their counts are added up; ``None``: only rows are."""
         if self._counting is None:

@@ -23,10 +23,12 @@ class TransportSettings(Section):
     dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
     summaries: Name = Field(default="summaries", description="Topic of windows that are to be merged, if any.")
     partitions: Whole = Field(
-        default=1, ge=1, le=64, description="Of a new `topic`; the events of a model share one, unless keyed by request."
+        default=1,
+        ge=1,
+        le=64,
+        description="Of a new `topic`; the events of a model share one unless keyed by request.",
     )
     retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
-
 
     @model_validator(mode="after")
     def _fits(self) -> TransportSettings:

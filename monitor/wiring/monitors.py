@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,25 @@ from monitor import tables
 from monitor.columns import Columns
 from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
-from monitor.settings import FeatureSettings, ModelSettings, MonitorSettings, Settings, WindowSettings, parse_duration
+from monitor.parts import largest_record
+from monitor.settings import (
+    AnyTransport,
+    FeatureSettings,
+    KafkaTransportSettings,
+    ModelSettings,
+    MonitorSettings,
+    Settings,
+    WindowSettings,
+    parse_duration,
+    parse_size,
+)
 from monitor.summary_window import SummaryWindow
 from monitor.time_window import TimeWindow
+from monitor.transport.embedded import MAX_RECORD_BYTES
 from monitor.windows import Window
+
+SMALLEST_SAMPLE = 100
+"""Rows; ``window.sample`` takes no fewer."""
 
 
 def features_of(settings: Sequence[FeatureSettings]) -> tuple[Feature, ...]:
@@ -99,12 +115,43 @@ def _told(features: Sequence[Feature], found: Difference) -> str:
 def build_specs(settings: Settings) -> tuple[MonitorSpec, ...]:
     """All monitors, their detectors loaded."""
     models = {model.name: model for model in settings.models}
-    return tuple(_spec(models[monitor.model], monitor) for monitor in settings.monitors)
+    limit = most_bytes(settings.transport)
+    return tuple(_spec(models[monitor.model], monitor, limit) for monitor in settings.monitors)
 
 
-def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
+def most_bytes(transport: AnyTransport) -> int:
+    """Bytes of a record that the transport takes."""
+    if isinstance(transport, KafkaTransportSettings):
+        return parse_size(transport.max_record)
+    return min(MAX_RECORD_BYTES, parse_size(transport.retain) // 2)
+
+
+def summariser_of(monitor: MonitorSettings, detector: Detector, limit: int) -> Summariser | None:
+    """What sums up windows that are to be merged; ``None`` if the monitor's are not.
+
+    Raises
+    ------
+    DetectorError : a summary could be larger than ``limit``, what a record may hold.
+    """
+    if not monitor.window.merge:
+        return None
+    summariser = Summariser(detector, monitor.window.sample)
+    columns = len(detector.meta.features)
+    most = largest_record(columns, summariser.size, summariser.cells)
+    if most > limit:
+        fitting = summariser.size - math.ceil((most - limit) / (8.008 * (columns + 1)))
+        mend = f"say sample: {fitting}" if fitting >= SMALLEST_SAMPLE else "take a larger transport.max_record"
+        raise DetectorError(
+            f"monitor {monitor.name}: window.sample: the summary of a window, {summariser.size:,} rows of {columns} "
+            f"columns, may have {most:,} bytes, and a record {limit:,}: {mend}"
+        )
+    return summariser
+
+
+def _spec(model: ModelSettings, monitor: MonitorSettings, limit: int) -> MonitorSpec:
     features = selected_features(model, monitor)
     detector = load_detector(monitor, features)
+    summariser = summariser_of(monitor, detector, limit)
     told = {
         "window": monitor.window.model_dump(),
         "side": monitor.side,
@@ -118,8 +165,9 @@ def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
         model.name,
         detector,
         detector.meta.features,
-        make_window(monitor.window),
+        make_window(monitor.window, summariser),
         fingerprint,
         monitor.alarm.consecutive,
         monitor.alarm.min_effect_size,
+        summariser,
     )

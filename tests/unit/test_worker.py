@@ -72,10 +72,10 @@ class FakePipeline:
         findings: Any = [
             SimpleNamespace(alarm=False, id=d.offset, first=SimpleNamespace(partition=partition)) for d in deliveries
         ]
-        return Outcome(findings, letters, Tally())
+        return Outcome(findings, letters, Tally(), [])
 
     def expire(self, now: float) -> Outcome:
-        return Outcome([], [], Tally())
+        return Outcome.empty()
 
     def checkpoint(self, partition: str) -> Checkpoint:
         return Checkpoint(self.position[partition])
