@@ -81,6 +81,16 @@ def largest_record(columns: int, size: int, cells: int) -> int:
     return arrays + arrays // 1000 + RESERVE
 
 
+def most_rows(columns: int, cells: int, limit: int) -> int:
+    """The largest sample whose record has no more than ``limit`` bytes; 0 or less if there is none.
+
+    >>> size = most_rows(12, 1000, 1_000_000)
+    >>> size, largest_record(12, size, 1000) <= 1_000_000 < largest_record(12, size + 1, 1000)
+    (9547, True)
+    """
+    return ((limit - RESERVE) * 1000 // 1001 - 4 * cells) // (8 * (columns + 1))
+
+
 def to_record(part: Part, now: float) -> Record:
     """The part as a CloudEvent keyed by its monitor, published at ``now``; said again it has the same id."""
     told: dict[str, Any] = {name: getattr(part, name) for name in _TOLD}

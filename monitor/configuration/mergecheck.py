@@ -8,7 +8,7 @@ from typing import Any
 from detectors.registry import KINDS
 from monitor.configuration.document import Path
 from monitor.configuration.mistakes import Found
-from monitor.parts import largest_record
+from monitor.parts import largest_record, most_rows
 from monitor.settings import KafkaTransportSettings, WindowSettings, parse_size
 
 
@@ -31,7 +31,7 @@ def check_merging(monitor: Mapping[str, Any], columns: int, transport: Any, at: 
     if most > limit:
         expected = (
             f"a summary of so many rows of {columns} columns may have {most:,} bytes, and a record "
-            f"{limit:,} (transport.max_record): say at most {int(size * limit / most):,}"
+            f"{limit:,} (transport.max_record): say at most {most_rows(columns, 0, limit):,}"
         )
         yield Found((*at, "window", "sample"), size, expected)
 

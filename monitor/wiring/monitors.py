@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from monitor import tables
 from monitor.columns import Columns
 from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
-from monitor.parts import largest_record
+from monitor.parts import largest_record, most_rows
 from monitor.settings import (
     AnyTransport,
     FeatureSettings,
@@ -139,7 +138,7 @@ def summariser_of(monitor: MonitorSettings, detector: Detector, limit: int) -> S
     columns = len(detector.meta.features)
     most = largest_record(columns, summariser.size, summariser.cells)
     if most > limit:
-        fitting = summariser.size - math.ceil((most - limit) / (8.008 * (columns + 1)))
+        fitting = most_rows(columns, summariser.cells, limit)
         mend = f"say sample: {fitting}" if fitting >= SMALLEST_SAMPLE else "take a larger transport.max_record"
         raise DetectorError(
             f"monitor {monitor.name}: window.sample: the summary of a window, {summariser.size:,} rows of {columns} "

@@ -46,9 +46,13 @@ def settings(folder: Path) -> Settings:
         {
             "models": [{"name": "income"}],
             "monitors": [
-                {"name": name, "model": "income", "window": {"count": 50},
+                {"name": name, "model": "income", "window": window,
                  "detector": {"type": kind, "artifact": str(folder / kind)}}
-                for name, kind in (("drift", "TabularDrift"), ("outliers", "Mahalanobis"))
+                for name, kind, window in (
+                    ("drift", "TabularDrift", {"count": 50}),
+                    ("outliers", "Mahalanobis", {"count": 50}),
+                    ("merged", "TabularDrift", {"time": "60s", "merge": True}),
+                )
             ],
             "transport": {"path": str(folder / "log.db")},
             "sinks": [{"type": "store", "path": str(folder / "f.db")}, {"type": "prometheus"}],
