@@ -82,7 +82,7 @@ class PipelineMetrics:
         self._age = gauge("lag_seconds", waiting, "partition")
         self._fill = gauge("window_fill_ratio", "How full the open window is.", *OF_MONITOR)
         told = "Windows of which some partitions have told, and others have not come so far."
-        self._waiting = gauge("summary_windows_waiting", told, *OF_MONITOR)
+        self._waiting = gauge("windows_waiting", told, *OF_MONITOR)
         self._commit = gauge("last_commit_timestamp_seconds", "When the worker last committed; 0 before.")
         buckets = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
         self._seconds = Histogram(

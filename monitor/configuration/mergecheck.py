@@ -19,10 +19,7 @@ def check_merging(monitor: Mapping[str, Any], columns: int, transport: Any, at: 
         return
     kind = detector.get("type") if isinstance(detector, dict) else None
     if KINDS.get(str(kind), "drift") != "drift":
-        expected = (
-            f"{kind} judges every row where it is, and merges nothing: leave it out; a drift detector has use for it"
-        )
-        yield Found((*at, "window", "merge"), True, expected)
+        yield Found((*at, "window", "merge"), True, f"is of no use to {kind}, which judges each row by itself")
         return
     size, limit = window.get("sample", WindowSettings.model_fields["sample"].default), _most_bytes(transport)
     if not isinstance(size, int) or limit is None or not columns:

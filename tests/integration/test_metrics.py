@@ -141,7 +141,9 @@ def test_values_after_a_drift(assembly: wiring.Assembly, tmp_path: Path) -> None
 def test_labels_are_bounded(assembly: wiring.Assembly, tmp_path: Path) -> None:
     write(settings(tmp_path), 200)
     asyncio.run(judge(assembly, 200))
-    allowed = {"namespace", "model", "monitor", "state", "side", "reason", "stage", "feature", "partition", "le"}
+    allowed = {
+        "namespace", "model", "monitor", "state", "side", "reason", "stage", "feature", "partition", "le", "outcome",
+    }  # fmt: skip
     for _, labels in samples(generate_latest(assembly.registry).decode()):
         assert {name for name, _ in labels} <= allowed
 
