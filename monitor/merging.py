@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Verdict
+from monitor.alarms import Alarms, verdict_of
 from monitor.event_time import ident
 from monitor.events import InvalidEvent, Partition
 from monitor.findings import MonitorSpec, in_words, window_finding
-from monitor.judge import Alarms, verdict_of
 from monitor.parts import Part
 from monitor.windows import Batch
 from sinks.base import Finding, Position

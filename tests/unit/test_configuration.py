@@ -357,7 +357,7 @@ def test_the_documented_example_is_right(folder: Path) -> None:
 
 def test_the_examples_of_the_sidecars_page_are_right(folder: Path) -> None:
     examples = re.findall(r"```yaml\n(.*?)```", (DOCS.parent / "capture.md").read_text(), flags=re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 4
     for example in examples:
         assert check(folder, example) == [], example
 
