@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.base import UNSEEN, Array, Detector, DetectorKind, Feature, Verdict
+from detectors.merging import Summariser
 from monitor.events import PayloadEvent
 from monitor.windows import Batch, Rows, Window
 from sinks.base import Finding, FlaggedInstance, Position
@@ -32,6 +33,8 @@ class MonitorSpec:
     fingerprint: str
     consecutive: int = 1
     min_effect_size: float = 0.0
+    summariser: Summariser | None = None
+    """Sums up the windows of a monitor whose model has several partitions; else ``None``."""
 
     @property
     def kind(self) -> DetectorKind:
@@ -84,10 +87,12 @@ def instance_finding(spec: MonitorSpec, event: EventRows, scores: Array, thresho
     )  # fmt: skip
 
 
-def window_finding(spec: MonitorSpec, batch: Batch, verdict: Verdict, alarm: bool, text: str) -> Finding:
-    """The finding of one evaluated window; the same window gives the same id."""
+def window_finding(
+    spec: MonitorSpec, batch: Batch, verdict: Verdict, alarm: bool, text: str, of: str | None = None
+) -> Finding:
+    """The finding of one evaluated window; the same window of the same partition (or ``of`` a topic) gives one id."""
     return Finding(
-        _id(spec.name, batch.first.partition, batch.ident),
+        _id(spec.name, batch.first.partition if of is None else of, batch.ident),
         spec.name,
         spec.namespace,
         spec.model,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import bdtrc
 
 from detectors.base import Array, State, Verdict
+from monitor.alarms import Alarms, verdict_of
 from monitor.findings import EventRows, MonitorSpec, in_words, instance_finding, window_finding
-from monitor.windows import Batch
+from monitor.parts import Part, idle_seconds
+from monitor.summary_window import SummaryWindow
+from monitor.windows import Batch, Window
 from sinks.base import Finding
 
 TOO_MANY = 0.001
@@ -37,12 +40,14 @@ class Judge:
         self.failures: list[Failure] = []
         self.seconds: list[float] = []
         saved = state if state is not None and state.get("fingerprint") == spec.fingerprint else None
-        self._streak = int(saved["streak"]) if saved else 0
-        self.window = spec.make_window(saved["window"] if saved else {**_NOTHING, "offset": resume, "next": resume})
+        self._alarms = Alarms(spec, int(saved["streak"]) if saved else 0)
+        self.window: Window = spec.make_window(
+            saved["window"] if saved else {**_NOTHING, "offset": resume, "next": resume}
+        )
 
     def state(self) -> Mapping[str, Any]:
         """JSON values: the window's place, and how many alerting windows came in a row."""
-        return {"fingerprint": self.spec.fingerprint, "streak": self._streak, "window": self.window.state()}
+        return {"fingerprint": self.spec.fingerprint, "streak": self._alarms.streak, "window": self.window.state()}
 
     def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
         """Judge what a block brought."""
@@ -56,22 +61,11 @@ class Judge:
 
     def _judge_window(self, batch: Batch) -> Finding:
         verdict, text = self._predict(batch.x)
-        self._streak = self._streak + 1 if verdict.state == "alert" else 0
-        return window_finding(self.spec, batch, verdict, self._is_alarm(verdict), text or in_words(self.spec, verdict))
-
-    def _is_alarm(self, verdict: Verdict) -> bool:
-        enough = (verdict.effect_size or 0.0) >= self.spec.min_effect_size
-        return verdict.state == "alert" and self._streak >= self.spec.consecutive and enough
+        text = text or in_words(self.spec, verdict)
+        return window_finding(self.spec, batch, verdict, self._alarms.raised(verdict), text)
 
     def _predict(self, x: Array) -> tuple[Verdict, str]:
-        """The detector's verdict; one that fails is no verdict, and must not stop the worker."""
-        began = perf_counter()
-        try:
-            verdict = self.spec.detector.predict(x)
-        except Exception as error:
-            return Verdict("insufficient_data", n=len(x)), f"the detector failed: {type(error).__name__}: {error}"
-        self.seconds.append(perf_counter() - began)
-        return verdict, ""
+        return verdict_of(lambda: self.spec.detector.predict(x), len(x), self.seconds)
 
 
 _NOTHING: Mapping[str, Any] = {"row": 0, "watermark": None}
@@ -137,17 +131,66 @@ class InstanceJudge(Judge):
         p_val = float(bdtrc(flagged - 1, known.size, promised)) if flagged else 1.0
         state: State = "alert" if p_val <= TOO_MANY else "ok"
         verdict = Verdict(state, len(scores), float(known.max()), self._threshold, p_val, effect_size=share)
-        self._streak = self._streak + 1 if state == "alert" else 0
         text = f"{share:.2%} of {len(scores):,} rows flagged, {promised:.2%} promised"
-        return window_finding(self.spec, batch, verdict, self._is_alarm(verdict), text)
+        return window_finding(self.spec, batch, verdict, self._alarms.raised(verdict), text)
 
     def expire(self, now: float) -> Iterator[Finding]:
         for batch in self.window.expire(now):
             yield self._sum_up(batch)
 
 
+class SummingJudge(Judge):
+    """A monitor whose windows lie in several partitions: its part of each becomes a summary, judged elsewhere.
+
+    ``parts`` holds what there is to say since it was last emptied. That windows without rows are over is said, too, and
+    that nothing comes: others need not wait for this partition.
+    """
+
+    window: SummaryWindow
+
+    def __init__(self, spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> None:
+        super().__init__(spec, partition, state, resume)
+        self.parts: list[Part] = []
+        self._told = self.window.passed
+        self._idle = -math.inf
+
+    def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
+        self._tell(self.window.push(*[event.rows for event in events]))
+        return iter(())
+
+    def expire(self, now: float) -> Iterator[Finding]:
+        self._tell(self.window.expire(now))
+        if self.window.low() is None and now - self._idle >= idle_seconds(self.window.seconds):
+            self._idle = now
+            self.parts.append(self._part(self._told or 0)._replace(idle=now))
+        return iter(())
+
+    def take_parts(self) -> list[Part]:
+        """What there is to say, once."""
+        parts, self.parts = self.parts, []
+        return parts
+
+    def reach(self, time: float) -> None:
+        """Event time has reached ``time``: nothing older will come."""
+        self._tell(self.window.reach(time))
+
+    def _tell(self, batches: Iterator[Batch]) -> None:
+        for batch in batches:
+            self._told = round(batch.start / self.window.seconds)
+            self.parts.append(self._part(self._told)._replace(batch=batch))
+        passed = self.window.passed
+        if passed is not None and (self._told is None or passed > self._told):
+            self._told = passed
+            self.parts.append(self._part(passed))
+
+    def _part(self, number: int) -> Part:
+        return Part(self.spec.name, self.spec.fingerprint, self.partition, number, self.window.seconds)
+
+
 def make_judge(spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> Judge:
-    """The judge that fits the monitor's detector."""
+    """The judge that fits the monitor's detector and windows."""
+    if spec.summariser is not None:
+        return SummingJudge(spec, partition, state, resume)
     return (Judge if spec.kind == "drift" else InstanceJudge)(spec, partition, state, resume)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from detectors.base import UNSEEN, Array
 from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition, PayloadEvent, Record
 from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
-from monitor.judge import InstanceJudge, Judge, make_judge
+from monitor.judge import InstanceJudge, Judge, SummingJudge, make_judge
 from monitor.outcome import Outcome, Tally
 from monitor.routing import Feed
 
@@ -32,6 +33,8 @@ class PartitionState:
         self.judges: dict[str, Judge] = {}
         self.joiners: dict[int, Joiner[tuple[EventRows, Array]]] = {}
         self.widths: dict[int, int] = {}
+        self.due = math.inf
+        """Event time at which windows that are to be merged must be told that it has come."""
 
     def judge(self, spec: MonitorSpec) -> Judge:
         judge = self.judges.get(spec.name)
@@ -61,7 +64,7 @@ class Gathered:
     def judge(self, state: PartitionState, outcome: Outcome) -> None:
         """Hand everything to the monitors."""
         for feed, events in self._feeds.values():
-            fresh = [event.rows.x for event in events if event.rows.offset >= state.resumed]
+            fresh = [x for event in events if len(x := event.rows.x) and event.rows.offset >= state.resumed]
             rows = sum(map(len, fresh))
             if rows:
                 count_values(feed, np.concatenate(fresh), outcome.tally)
@@ -107,6 +110,8 @@ def drain(spec: MonitorSpec, judge: Judge, resumed: int, outcome: Outcome) -> No
     if judge.window.overflow:
         tally.overflow[spec.name] += judge.window.overflow
         judge.window.overflow = 0
+    if isinstance(judge, SummingJudge):
+        outcome.parts.extend(judge.take_parts())
     if isinstance(judge, InstanceJudge):
         tally.scores.extend((spec.name, *scored) for scored in judge.scores)
         judge.scores.clear()

@@ -25,6 +25,7 @@ from monitor.events import (
 from monitor.findings import EventRows
 from monitor.outcome import Outcome, Tally
 from monitor.partition import Gathered, PartitionState, check_width, drain
+from monitor.partition_clock import PartitionClock
 from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.structured import event_of
 from monitor.windows import Rows
@@ -50,6 +51,7 @@ class Pipeline:
 
     def __init__(self, routes: Sequence[ModelRoute], decode: Decode, lookback: int, fetch: Fetch) -> None:
         self._router = Router(routes)
+        self._clock = PartitionClock([feed for route in routes for feed in route.feeds])
         self._names = {spec.name for route in routes for feed in route.feeds for spec in feed.monitors}
         self._decode, self._fetch = decode, fetch
         self._lookback = lookback
@@ -57,7 +59,8 @@ class Pipeline:
 
     def assign(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
         """Begin with the partition, where the checkpoint says or at its first record."""
-        self._partitions[partition] = PartitionState(partition, self._lookback, checkpoint)
+        state = self._partitions[partition] = PartitionState(partition, self._lookback, checkpoint)
+        self._clock.start(state)
 
     def revoke(self, partition: Partition) -> None:
         """Forget the partition: somebody else has it."""
@@ -66,7 +69,7 @@ class Pipeline:
     def process(self, partition: Partition, deliveries: Iterable[Delivery]) -> Outcome:
         """Judge consecutive deliveries of an assigned partition."""
         state = self._partitions[partition]
-        outcome = Outcome([], [], Tally())
+        outcome = Outcome.empty()
         gathered = Gathered()
         for delivery in deliveries:
             try:
@@ -84,10 +87,33 @@ class Pipeline:
         return outcome
 
     def expire(self, now: float) -> Outcome:
-        """Judge what is over at ``now``; call it only when nothing is left to read."""
-        outcome = Outcome([], [], Tally())
+        """Judge what is over at ``now``, in epoch seconds; call it only when nothing is left to read."""
+        return self._expire(self._partitions.values(), now)
+
+    def quiet(self, partitions: Iterable[Partition], now: float) -> Outcome:
+        """Nothing is left to read in these partitions, while others are busy: those wait for them, where they merge.
+
+        Windows that are judged here are left as they are: they wait for the next event or for :meth:`expire`.
+        """
+        states = [self._partitions[partition] for partition in partitions if partition in self._partitions]
+        return self._expire(states, now, summed=True)
+
+    def settle(self) -> Outcome:
+        """Nothing more will come in any partition, as of a log that was read to its end: none waits for another."""
+        self._clock.settle(self._partitions.values())
+        outcome = Outcome.empty()
         for state in self._partitions.values():
             for judge in state.judges.values():
+                drain(judge.spec, judge, state.resumed, outcome)
+        return outcome
+
+    @staticmethod
+    def _expire(states: Iterable[PartitionState], now: float, summed: bool = False) -> Outcome:
+        outcome = Outcome.empty()
+        for state in states:
+            for judge in state.judges.values():
+                if summed and judge.spec.summariser is None:
+                    continue
                 outcome.findings.extend(judge.expire(now))
                 drain(judge.spec, judge, state.resumed, outcome)
         return outcome
@@ -128,6 +154,8 @@ class Pipeline:
             return
         for what in event.derived:
             tally.skipped[what] += fresh
+        if event.time >= state.due:
+            self._clock.strike(state, delivery, event, gathered)
         targets = self._router.targets(event)
         if not targets:
             tally.skipped["unknown_model"] += fresh

@@ -44,6 +44,11 @@ class Feed:
         return ", ".join(spec.name for spec in self.monitors)
 
     @property
+    def summed(self) -> bool:
+        """Whether its monitors' windows are to be merged with those of other partitions; all of them, or none."""
+        return any(spec.summariser is not None for spec in self.monitors)
+
+    @property
     def joined(self) -> bool:
         return self.request is not None and self.response is not None
 

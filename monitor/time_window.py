@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from monitor.event_time import EventTime, ident
 from monitor.windows import Batch, Rows
 from sinks.base import Position
 
 
-class TimeWindow:
+class _Members:
+    """The first ``room`` rows of a window, and the events they came with."""
+
+    def __init__(self, first: int, room: int) -> None:
+        self.first, self._room = first, room
+        self.events: list[tuple[Rows, int]] = []
+
+    def add(self, rows: Rows) -> int:
+        taken = min(len(rows.x), self._room)
+        if taken:
+            self.events.append((rows, taken))
+            self._room -= taken
+        return len(rows.x) - taken
+
+
+class TimeWindow(EventTime[_Members]):
     """Tumbling windows of ``seconds`` of event time, closed when the newest event is ``lateness`` past their end.
 
     Windows begin at multiples of ``seconds`` since the epoch. A window keeps its first ``max_rows`` rows; what is
@@ -25,54 +41,14 @@ class TimeWindow:
     def __init__(
         self, seconds: float, lateness: float = 0.0, max_rows: int = 100_000, state: Mapping[str, Any] | None = None
     ) -> None:
-        self.seconds = seconds
-        self.lateness = lateness
+        super().__init__(seconds, lateness, state)
         self.max_rows = max_rows
-        self.late = 0
-        self.overflow = 0
-        state = state or {"watermark": None, "next": 0, "offset": 0}
-        watermark = state["watermark"]
-        self._watermark = -np.inf if watermark is None else float(watermark)
-        self._next = int(state["next"])  # offsets before it were seen before the restart
-        self._from = int(state["offset"])
-        self._idle_since: float | None = None
-        self._open: dict[int, list[tuple[Rows, int]]] = {}
-        self._counts: dict[int, int] = {}
 
-    def push(self, *events: Rows) -> Iterator[Batch]:
-        for rows in events:
-            if rows.offset >= self._from:
-                yield from self._take(rows)
+    def _begin(self, rows: Rows) -> _Members:
+        return _Members(rows.offset, self.max_rows)
 
-    def _take(self, rows: Rows) -> Iterator[Batch]:
-        index = int(rows.time // self.seconds)
-        if (index + 1) * self.seconds <= self._watermark:
-            if rows.offset >= self._next:
-                self.late += len(rows.x)
-        else:
-            self._add(index, rows)
-        self._next = max(self._next, rows.offset + 1)
-        self._watermark = max(self._watermark, rows.time - self.lateness)
-        self._idle_since = None
-        yield from self._close()
-
-    def _add(self, index: int, rows: Rows) -> None:
-        count = self._counts.get(index, 0)
-        room = min(len(rows.x), self.max_rows - count)
-        if rows.offset >= self._next:
-            self.overflow += len(rows.x) - room
-        if room:
-            self._open.setdefault(index, []).append((rows, room))
-            self._counts[index] = count + room
-
-    def _close(self) -> Iterator[Batch]:
-        for index in sorted(self._open):
-            if (index + 1) * self.seconds > self._watermark:
-                break
-            del self._counts[index]
-            yield self._batch(index, self._open.pop(index))
-
-    def _batch(self, index: int, members: list[tuple[Rows, int]]) -> Batch:
+    def _batch(self, index: int, kept: _Members) -> Batch:
+        members = kept.events
         head, (tail, tail_rows) = members[0][0], members[-1]
         return Batch(
             np.concatenate([rows.x[:room] for rows, room in members]),
@@ -82,32 +58,5 @@ class TimeWindow:
             (index + 1) * self.seconds,
             max(rows.time for rows, _ in members),
             len(members),
-            f"{index * self.seconds:.12g}+{self.seconds:.12g}",
+            ident(index, self.seconds),
         )
-
-    def expire(self, now: float) -> Iterator[Batch]:
-        # Producers' clocks may be behind ours: event time goes on from the watermark at the speed of our clock.
-        if self._idle_since is None:
-            self._idle_since = now
-        reached = self._watermark + (now - self._idle_since)
-        for index in sorted(self._open):
-            if (index + 1) * self.seconds <= reached:
-                self._watermark = (index + 1) * self.seconds
-        yield from self._close()
-
-    def low(self) -> int | None:
-        return min((rows.offset for members in self._open.values() for rows, _ in members[:1]), default=None)
-
-    def state(self) -> Mapping[str, Any]:
-        low = self.low()
-        return {
-            "watermark": None if self._watermark == -np.inf else self._watermark,
-            "next": self._next,
-            "offset": self._next if low is None else low,
-        }
-
-    def fill(self) -> float:
-        """Event time that has passed in the newest open window."""
-        if not self._open:
-            return 0.0
-        return float(np.clip((self._watermark + self.lateness) / self.seconds - max(self._open), 0.0, 1.0))

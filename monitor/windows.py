@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from detectors.base import Array
+from detectors.merging import Summary
 from sinks.base import Position
 
 
@@ -24,7 +25,10 @@ class Rows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A full window. ``start`` and ``end`` are event times; ``ident`` names the window within its monitor."""
+    """A full window. ``start`` and ``end`` are event times; ``ident`` names the window within its monitor.
+
+    Of a window that is to be merged with others there is the ``summary``, and ``x`` is empty.
+    """
 
     x: Array
     first: Position
@@ -34,6 +38,7 @@ class Batch(NamedTuple):
     time: float
     events: int
     ident: str
+    summary: Summary | None = None
 
 
 class Window(Protocol):

@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from monitor.events import DeadLetter, Partition, Record
+from monitor.events import Checkpoint, DeadLetter, Delivery, Partition, Record
 from monitor.outcome import Outcome, Tally
-from monitor.pipeline import Pipeline
+from monitor.parts import Part, to_record
 from monitor.transport.base import (
     Assigned,
     Block,
     Idle,
     Leaving,
     Publisher,
+    Quiet,
     Rejected,
     Revoked,
     Source,
@@ -40,6 +42,9 @@ log = logging.getLogger("offpath.worker")
 
 HELD_FINDINGS = 1000
 """So many are given to the sinks before it is time to commit."""
+
+HELD_PARTS = 50
+"""The same, of summaries, each of which may fill a record."""
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 30.0
 """Seconds between attempts at a sink that is away."""
@@ -59,6 +64,24 @@ class Observer(Protocol):
     def error(self, stage: str) -> None: ...
 
     def committed(self, now: float) -> None: ...
+
+
+class Judging(Protocol):
+    """What judges deliveries: :class:`~monitor.pipeline.Pipeline`, or that of summaries."""
+
+    def assign(self, partition: Partition, checkpoint: Checkpoint | None) -> None: ...
+
+    def revoke(self, partition: Partition) -> None: ...
+
+    def process(self, partition: Partition, deliveries: Iterable[Delivery]) -> Outcome: ...
+
+    def expire(self, now: float) -> Outcome: ...
+
+    def quiet(self, partitions: Iterable[Partition], now: float) -> Outcome: ...
+
+    def checkpoint(self, partition: Partition) -> Checkpoint | None: ...
+
+    def fill(self) -> Mapping[str, float]: ...
 
 
 class Outlet(Protocol):
@@ -81,17 +104,21 @@ class Worker:
     observer : takes the numbers.
     clock : seconds, monotonic; only for the rhythm of commits.
     commit_every : seconds between commits while there is work; when idle it commits at once.
+    summaries : takes the parts of windows that are merged elsewhere.
+    turn : whoever holds it writes to the sinks, where several workers share them.
     """
 
     def __init__(
         self,
         source: Source,
-        pipeline: Pipeline,
+        pipeline: Judging,
         outlets: Sequence[Outlet],
         dead_letters: Publisher,
         observer: Observer,
         clock: Callable[[], float],
         commit_every: float = 1.0,
+        summaries: Publisher | None = None,
+        turn: asyncio.Lock | None = None,
     ) -> None:
         self._source = source
         self._pipeline = pipeline
@@ -100,9 +127,12 @@ class Worker:
         self._observer = observer
         self._clock = clock
         self._commit_every = commit_every
+        self._summaries = summaries
+        self._turn = turn or asyncio.Lock()
         self._assigned: set[Partition] = set()
         self._behind: set[Partition] = set()
         self._findings: dict[Partition, list[Finding]] = {}
+        self._parts: dict[Partition, list[Part]] = {}
         self._dirty: set[Partition] = set()
         self._last_commit = clock()
         self._stopping = asyncio.Event()
@@ -114,6 +144,8 @@ class Worker:
                 await self._block(signal)
             elif isinstance(signal, Idle):
                 await self._idle(signal.now)
+            elif isinstance(signal, Quiet):
+                await self._expired(self._pipeline.quiet(signal.partitions, signal.now))
             elif isinstance(signal, Waiting):
                 await self._commit_in_time()
             else:
@@ -142,18 +174,22 @@ class Worker:
         for partition in self._behind:
             self._observer.lag(partition, 0, 0.0)
         self._behind.clear()
-        outcome = self._pipeline.expire(now)
-        if outcome.findings:  # windows were closed by the clock: their place has to be noted too
-            self._dirty |= self._assigned
-            await self._emit(outcome)
+        await self._expired(self._pipeline.expire(now))
         if self._dirty:
             await self._commit()
+
+    async def _expired(self, outcome: Outcome) -> None:
+        if outcome.findings or outcome.parts:  # windows were closed by the clock: their place has to be noted too
+            self._dirty |= self._assigned
+            await self._emit(outcome)
+        else:
+            self._observer.observe(outcome.tally)
 
     async def _block(self, block: Block) -> None:
         outcome = self._pipeline.process(block.partition, block.deliveries)
         self._dirty.add(block.partition)
         self._lag(block)
-        await self._emit(outcome)
+        await self._emit(outcome, block.partition)
         await self._commit_in_time()
 
     def _lag(self, block: Block) -> None:
@@ -165,15 +201,21 @@ class Worker:
             self._behind.add(block.partition)
 
     async def _commit_in_time(self) -> None:
-        held = sum(map(len, self._findings.values()))
-        if self._dirty and (self._clock() - self._last_commit >= self._commit_every or held > HELD_FINDINGS):
+        findings, parts = (sum(map(len, held.values())) for held in (self._findings, self._parts))
+        full = findings > HELD_FINDINGS or parts > HELD_PARTS
+        if self._dirty and (full or self._clock() - self._last_commit >= self._commit_every):
             await self._commit()
 
-    async def _emit(self, outcome: Outcome) -> None:
-        """Findings are kept until the commit: those of a partition that is lost before are another worker's."""
+    async def _emit(self, outcome: Outcome, partition: Partition | None = None) -> None:
+        """Findings are kept until the commit: those of a partition that is lost before are another worker's.
+
+        They are of ``partition``, or else each of that where its rows are.
+        """
         self._observer.observe(outcome.tally)
         for finding in outcome.findings:
-            self._findings.setdefault(finding.first.partition, []).append(finding)
+            self._findings.setdefault(partition or finding.first.partition, []).append(finding)
+        for part in outcome.parts:
+            self._parts.setdefault(part.partition, []).append(part)
         for finding in {finding.monitor: finding for finding in outcome.findings if finding.alarm}.values():
             log.warning("%s: %s", finding.monitor, finding.text)  # of many windows at once the last
         if outcome.dead_letters:
@@ -201,16 +243,16 @@ class Worker:
                 log.error("the dead-letter topic rejects a record, which is lost: %s", error)
 
     async def _commit(self) -> None:
-        """Give the findings to the sinks and flush them, then commit the partitions that went on."""
+        """Give the findings to the sinks and flush them, publish summaries, then commit what went on."""
         ours = set(await self._source.still_ours(self._assigned))
         findings = [finding for partition, of_it in self._findings.items() if partition in ours for finding in of_it]
+        parts = [part for partition, of_it in self._parts.items() if partition in ours for part in of_it]
         self._findings.clear()
-        for outlet in self._outlets:
-            wanted = [finding for finding in findings if outlet.takes(finding)]
-            if wanted:
-                await self._until_taken(type(outlet.sink).__name__, partial(outlet.sink.write, wanted))
-        for outlet in self._outlets:
-            await self._until_taken(type(outlet.sink).__name__, outlet.sink.flush)
+        self._parts.clear()
+        async with self._turn:
+            await self._write(findings)
+        if parts:
+            await self._until_taken("summaries", partial(self._publish_parts, parts))
         checkpoints = {
             partition: checkpoint
             for partition in self._dirty & ours
@@ -223,10 +265,25 @@ class Worker:
             self._observer.committed(time.time())
         self._dirty -= set(checkpoints)
 
+    async def _write(self, findings: Sequence[Finding]) -> None:
+        for outlet in self._outlets:
+            wanted = [finding for finding in findings if outlet.takes(finding)]
+            if wanted:
+                await self._until_taken(type(outlet.sink).__name__, partial(outlet.sink.write, wanted))
+        for outlet in self._outlets:
+            await self._until_taken(type(outlet.sink).__name__, outlet.sink.flush)
+
+    async def _publish_parts(self, parts: Sequence[Part]) -> None:
+        assert self._summaries is not None
+        await self._summaries.publish([to_record(part, time.time()) for part in parts])
+        said = Counter((part.monitor, "published") for part in parts if part.batch is not None)
+        self._observer.observe(Tally(summaries=said))
+
     def _forget(self, partition: Partition) -> None:
         self._assigned.discard(partition)
         self._behind.discard(partition)
         self._findings.pop(partition, None)
+        self._parts.pop(partition, None)
         self._observer.lag(partition, 0, 0.0)
         self._dirty.discard(partition)
         self._pipeline.revoke(partition)

@@ -11,12 +11,15 @@ from sinks.prometheus import MonitorLabels, PrometheusSink
 
 SKIPPED = (
     "duplicate", "unknown_model", "empty", "error_status", "probe", "unpaired",
-    "missing_id", "missing_time", "future_time",
+    "missing_id", "missing_time", "future_time", "foreign_summary",
 )  # fmt: skip
 """Why an event led to nothing, or what it lacked, without anything being lost."""
 
 OF_MONITOR = ("namespace", "model", "monitor")
 """Labels of a monitor's series."""
+
+SUMMARIES = ("published", "merged", "duplicate", "late")
+"""What became of the summary of a window in one partition."""
 
 SIDES = ("request", "response", "feedback")
 
@@ -25,7 +28,8 @@ class PipelineMetrics:
     """Counts what a worker does; called once a block, not once an event.
 
     ``reasons`` are those of dead letters and ``stages`` those of errors, so that their series exist from the start;
-    ``scores`` takes the instance scores, if Prometheus is among the sinks.
+    ``scores`` takes the instance scores, if Prometheus is among the sinks; ``merged`` names the monitors whose windows
+    are merged.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class PipelineMetrics:
         reasons: Iterable[str] = (),
         scores: PrometheusSink | None = None,
         stages: Iterable[str] = (),
+        merged: Iterable[str] = (),
     ) -> None:
         self._labels = {monitor.monitor: monitor[:3] for monitor in monitors}
         self._scores = scores
@@ -45,6 +50,10 @@ class PipelineMetrics:
         self._create(monitors, reasons)
         for stage in stages:
             self._errors.labels(stage)
+        for monitor in merged:
+            self._waiting.labels(*self._labels[monitor])
+            for outcome in SUMMARIES:
+                self._summaries.labels(*self._labels[monitor], outcome)
 
     def _count(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -60,6 +69,8 @@ class PipelineMetrics:
         self._late = counter("late_rows", "Rows that came after their window was closed.", *OF_MONITOR)
         self._overflow = counter("overflow_rows", "Rows beyond what a time window keeps (max_rows).", *OF_MONITOR)
         self._of_rows = (self._rows, self._missing, self._infinite, self._unseen, self._late, self._overflow)
+        told = "Summaries of windows in one partition, for monitors that merge those of all."
+        self._summaries = counter("summaries", told, *OF_MONITOR, "outcome")
         self._errors = counter("errors", "Failed attempts of a stage: tried again, or refused for good.", "stage")
 
     def _measure(self, registry: CollectorRegistry) -> None:
@@ -70,6 +81,8 @@ class PipelineMetrics:
         waiting = "Age of the record read last while others wait behind it, else 0."
         self._age = gauge("lag_seconds", waiting, "partition")
         self._fill = gauge("window_fill_ratio", "How full the open window is.", *OF_MONITOR)
+        told = "Windows of which some partitions have told, and others have not come so far."
+        self._waiting = gauge("windows_waiting", told, *OF_MONITOR)
         self._commit = gauge("last_commit_timestamp_seconds", "When the worker last committed; 0 before.")
         buckets = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
         self._seconds = Histogram(
@@ -99,11 +112,18 @@ class PipelineMetrics:
         for series, counts in zip(self._of_rows, counted, strict=True):
             for monitor, n in counts.items():
                 series.labels(*self._labels[monitor]).inc(n)
+        self._observe_summaries(tally)
         for monitor, seconds in tally.seconds:
             self._seconds.labels(*self._labels[monitor]).observe(seconds)
         if self._scores is not None:
             for monitor, scores, threshold in tally.scores:
                 self._scores.observe_scores(monitor, scores, threshold)
+
+    def _observe_summaries(self, tally: Any) -> None:
+        for (monitor, outcome), n in tally.summaries.items():
+            self._summaries.labels(*self._labels[monitor], outcome).inc(n)
+        for monitor, n in tally.waiting.items():
+            self._waiting.labels(*self._labels[monitor]).set(n)
 
     def fill(self, fill: Mapping[str, float]) -> None:
         for monitor, value in fill.items():

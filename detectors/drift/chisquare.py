@@ -44,7 +44,10 @@ class ChiSquareDrift(ColumnwiseDrift):
     takes = "categorical"
 
     def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
-        return [CellTest(columns, on_categorical=ChiSquareOnCells)]
+        return [self._counted(columns)]
+
+    def _counted(self, columns: Sequence[ColumnReference]) -> CellTest:
+        return CellTest(columns, on_categorical=ChiSquareOnCells)
 
 
 MANY = 50.0

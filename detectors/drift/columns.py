@@ -47,6 +47,14 @@ class ColumnReference:
         return np.concatenate([[0.0], np.cumsum(self.counts)]) / max(self.n, 1)
 
     @cached_property
+    def reached(self) -> Array:
+        """Numeric: share of values up to the end of each of the column's cells, the missing one's included.
+
+        See :mod:`detectors.drift.cells`: as every value has a cell of its own, nothing lies inside the others.
+        """
+        return np.append(np.repeat(self.cumulative, 2)[1:], 1.0)
+
+    @cached_property
     def is_constant(self) -> bool:
         return int(np.count_nonzero(self.counts)) + (self.unseen > 0) == 1
 

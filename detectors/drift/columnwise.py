@@ -23,7 +23,8 @@ from detectors.base import (
 )
 from detectors.drift.columns import ColumnReference, from_arrays, summarise, to_arrays
 from detectors.drift.correction import CORRECTIONS, Correction
-from detectors.drift.grouped import ColumnTest
+from detectors.drift.counting import Counting, coarse
+from detectors.drift.grouped import CellTest, ColumnTest
 from detectors.drift.judging import Fitted, Rule, judge
 
 
@@ -98,6 +99,7 @@ class ColumnwiseDrift:
         }
         self._rule = Rule(self.level, correction, min_rows, worst)
         self._fitted: Fitted | None = None
+        self._counting: Counting | None = None
 
     @property
     def meta(self) -> Meta:
@@ -126,8 +128,22 @@ class ColumnwiseDrift:
         if len(rows) < least:
             raise DetectorError(f"the reference has {len(rows)} rows, at least {least} are needed (min_rows)")
         columns = tuple(summarise(rows[:, j], feature, self._kind(feature)) for j, feature in enumerate(described))
-        self._fitted = Fitted(columns, described, len(rows), self._tests(columns), least)
+        self._fitted, self._counting = Fitted(columns, described, len(rows), self._tests(columns), least), None
         return self
+
+    def _counted(self, columns: Sequence[ColumnReference]) -> CellTest | None:  # noqa: ARG002 - for those who can
+        """The test of all columns by counts alone, ``None`` if it needs the rows."""
+        return None
+
+    def counting(self) -> Counting | None:
+        """How parts of a window are counted, and judged once their counts are added up; ``None``: only rows are."""
+        if self._counting is None:
+            fitted = self._need_fit()
+            test = self._counted([coarse(column) for column in fitted.columns])
+            if test is None:
+                return None
+            self._counting = Counting(fitted, self._rule, test)
+        return self._counting
 
     def _kind(self, feature: Feature) -> FeatureKind:
         if self.takes == "both":

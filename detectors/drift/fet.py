@@ -46,7 +46,10 @@ class FETDrift(ColumnwiseDrift):
                     f"FETDrift tests columns of two values, and {column.feature.name!r} has {len(column.values)}: "
                     "use ChiSquareDrift"
                 )
-        return [CellTest(columns, on_categorical=FisherOnCells)]
+        return [self._counted(columns)]
+
+    def _counted(self, columns: Sequence[ColumnReference]) -> CellTest:
+        return CellTest(columns, on_categorical=FisherOnCells)
 
 
 class FisherOnCells:

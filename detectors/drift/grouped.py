@@ -69,15 +69,20 @@ OnCells = Callable[[Array], Measured]
 
 
 class CellTest:
-    """Numeric columns with few distinct values, and categorical ones: all counted in one pass."""
+    """Numeric columns with few distinct values, and categorical ones: all counted in one pass.
+
+    With ``every`` it takes all numeric columns: those with many values must have been made coarse before.
+    """
 
     def __init__(
         self,
         columns: Sequence[ColumnReference],
         on_numeric: Callable[[Layout], OnCells] | None = None,
         on_categorical: Callable[[Layout], OnCells] | None = None,
+        *,
+        every: bool = False,
     ) -> None:
-        numeric = [i for i, column in enumerate(columns) if column.feature.kind == "numeric" and fits_cells(column)]
+        numeric = [i for i, c in enumerate(columns) if c.feature.kind == "numeric" and (every or fits_cells(c))]
         categorical = [i for i, column in enumerate(columns) if column.feature.kind == "categorical"]
         self._split = len(numeric)
         self.positions = np.array(numeric + categorical, dtype=np.intp)
@@ -91,17 +96,29 @@ class CellTest:
         self._on_categorical = on_categorical(Layout(own[self._split :])) if categorical and on_categorical else None
 
     def measure(self, x: Array, missing: Bools | None) -> tuple[Measured, Array]:
+        counts = self.count(x, missing)
+        return self.measured(counts), counts
+
+    def count(self, x: Array, missing: Bools | None) -> Array:
+        """``(total,)``: how many values lie in each cell; counts of parts of a window add up to those of the whole."""
         if self._taken is not None:
             x = x.take(self._taken, axis=1)
             missing = None if missing is None else missing.take(self._taken, axis=1)
-        counts = self._counter.count(x, missing)
+        return self._counter.count(x, missing)
+
+    def measured(self, counts: Array) -> Measured:
+        """What :meth:`measure` finds, from the counts."""
         found = []
         if self._on_numeric is not None:
             found.append(self._on_numeric(counts[: self._boundary]))
         if self._on_categorical is not None:
             found.append(self._on_categorical(counts[self._boundary :]))
-        measured = found[0] if len(found) == 1 else Measured(*map(np.concatenate, zip(*found, strict=True)))
-        return measured, counts
+        return found[0] if len(found) == 1 else Measured(*map(np.concatenate, zip(*found, strict=True)))
+
+    @property
+    def layout(self) -> Layout:
+        """The cells, of the columns at ``positions``."""
+        return self._cells
 
     def unseen(self, evidence: Array) -> Array | None:
         unseen = evidence[self._cells.ends - 1]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detectors.base import Array, Feature, FeatureVerdict, Histogram, Reason, State, Verdict
 from detectors.drift.columns import ColumnReference
 from detectors.drift.correction import correct
-from detectors.drift.grouped import Bools, ColumnTest, Measured
+from detectors.drift.grouped import Bools, CellTest, ColumnTest, Measured
 from detectors.drift.proportions import share_p
-from detectors.drift.words import categorical_reason, missing_reason, numeric_reason
+from detectors.drift.words import categorical_reason, missing_reason, numeric_reason, unexplained
 
 _SMALLEST_P = 1e-300
 
@@ -61,7 +61,49 @@ def judge(fitted: Fitted, rule: Rule, rows: Array) -> Verdict:
     gone: list[int] = [0] * len(fitted.columns) if missing is None else missing.sum(axis=0).tolist()
     if len(rows) < rule.min_rows:
         return _too_few(fitted, rule, len(rows), gone)
-    return _Window(fitted, rule, rows, missing, gone).verdict()
+    return _Window(fitted, rule, _measure(fitted, rows, missing), len(rows), gone, rows, missing).verdict()
+
+
+def judge_counts(fitted: Fitted, rule: Rule, counts: Array, n: int, sample: Array) -> Verdict:
+    """The verdict on ``n`` rows of which there are the counts of all cells, and some rows, for the words.
+
+    ``fitted`` has a single test, which counts every column in cells.
+    """
+    (test,) = fitted.tests
+    assert isinstance(test, CellTest)
+    gone = [0] * len(fitted.columns)
+    for j, absent in zip(test.positions.tolist(), counts[test.layout.ends].tolist(), strict=True):
+        gone[j] = int(absent)
+    if n < rule.min_rows:
+        return _too_few(fitted, rule, n, gone)
+    missing = ~np.isfinite(sample) if any(gone) else None
+    found = _found(fitted, [(test.measured(counts), counts)])
+    return _Window(fitted, rule, found, n, gone, sample, missing).verdict()
+
+
+class Found(NamedTuple):
+    """What the tests of a window found, column by column, and what histograms are made of, test by test."""
+
+    measured: Measured
+    evidence: list[Any]
+    unseen: list[int]
+
+
+def _measure(fitted: Fitted, x: Array, missing: Bools | None) -> Found:
+    return _found(fitted, [test.measure(x, missing) for test in fitted.tests])
+
+
+def _found(fitted: Fitted, results: Sequence[tuple[Measured, Any]]) -> Found:
+    d = len(fitted.columns)
+    table, evidence, unseen = np.empty((4, d)), [], [0] * d
+    for test, (measured, counted) in zip(fitted.tests, results, strict=True):
+        table[:, test.positions] = measured
+        evidence.append(counted)
+        others = test.unseen(counted)
+        if others is not None:
+            for k in np.flatnonzero(others).tolist():
+                unseen[test.positions[k]] = int(others[k])
+    return Found(Measured(*table), evidence, unseen)
 
 
 def _too_few(fitted: Fitted, rule: Rule, n: int, gone: Sequence[int]) -> Verdict:
@@ -79,12 +121,19 @@ def _too_few(fitted: Fitted, rule: Rule, n: int, gone: Sequence[int]) -> Verdict
 class _Window:
     """One window on its way to a verdict. Columns are indexed by ``j``."""
 
-    def __init__(self, fitted: Fitted, rule: Rule, x: Array, missing: Bools | None, gone: list[int]) -> None:
+    def __init__(
+        self,
+        fitted: Fitted,
+        rule: Rule,
+        found: Found,
+        n: int,
+        gone: list[int],
+        x: Array,
+        missing: Bools | None,
+    ) -> None:
         self.fitted, self.rule, self.x, self.missing, self.gone = fitted, rule, x, missing, gone
-        self.n, self.d = x.shape
-        self.evidence: list[Any] = []
-        self.unseen = [0] * self.d
-        self.found = self._measure()
+        self.n, self.d = n, len(gone)
+        self.found, self.evidence, self.unseen = found
         self.tested = fitted.usable
         if missing is not None:
             self.tested = fitted.usable & (self.found.n >= rule.min_rows)
@@ -92,18 +141,6 @@ class _Window:
         self.p = self.found.p_val if self.tested.all() else np.where(self.tested, self.found.p_val, np.nan)
         if missing is not None or fitted.any_missing:
             self._count_missing_in()
-
-    def _measure(self) -> Measured:
-        results = np.empty((4, self.d))
-        for test in self.fitted.tests:
-            measured, evidence = test.measure(self.x, self.missing)
-            results[:, test.positions] = measured
-            self.evidence.append(evidence)
-            unseen = test.unseen(evidence)
-            if unseen is not None:
-                for k in np.flatnonzero(unseen).tolist():
-                    self.unseen[test.positions[k]] = int(unseen[k])
-        return Measured(*results)
 
     def _count_missing_in(self) -> None:
         self.p = self.p.copy()
@@ -190,7 +227,7 @@ class _Window:
         if counts is not None:
             return categorical_reason(self.fitted.columns[j], counts)
         x = self.x[:, j] if self.missing is None else self.x[~self.missing[:, j], j]
-        return numeric_reason(self.fitted.columns[j], x)
+        return numeric_reason(self.fitted.columns[j], x) if len(x) else unexplained(self.fitted.columns[j])
 
 
 def _rank(p: float, effect: float) -> tuple[float, float]:

@@ -43,6 +43,9 @@ class KSDrift(ColumnwiseDrift):
     def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CellTest(columns, on_numeric=KSOnCells), KSOnGrid(columns)]
 
+    def _counted(self, columns: Sequence[ColumnReference]) -> CellTest:
+        return CellTest(columns, on_numeric=KSOnCells, every=True)
+
 
 class KSOnCells:
     """The statistic from counts of cells: exact, as every reference value and gap is a cell."""
@@ -50,7 +53,7 @@ class KSOnCells:
     def __init__(self, cells: Layout) -> None:
         self._starts, self._ends, self._widths, self._bounds = cells.starts, cells.ends, cells.widths, cells.bounds
         self._n_ref = np.array([column.n for column in cells.columns], dtype=np.float64)
-        below = [np.append(np.repeat(column.cumulative, 2)[1:], 1.0) for column in cells.columns]
+        below = [column.reached for column in cells.columns]
         self._reference = np.concatenate(below) if below else np.empty(0)
 
     def __call__(self, counts: Array) -> Measured:

@@ -37,3 +37,6 @@ class TabularDrift(ColumnwiseDrift):
 
     def _tests(self, columns: Sequence[ColumnReference]) -> list[ColumnTest]:
         return [CellTest(columns, KSOnCells, ChiSquareOnCells), KSOnGrid(columns)]
+
+    def _counted(self, columns: Sequence[ColumnReference]) -> CellTest:
+        return CellTest(columns, KSOnCells, ChiSquareOnCells, every=True)

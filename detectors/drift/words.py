@@ -54,6 +54,12 @@ def numeric_reason(column: ColumnReference, x: Array) -> Reason:
     return _widest_gap(column, x)
 
 
+def unexplained(column: ColumnReference) -> Reason:
+    """A change of which no value is at hand: all rows of the sample miss the column."""
+    name, before = column.feature.name, column.moments[0]
+    return Reason(name, "distribution", before, math.nan, f"{name}: the distribution of its few values changed")
+
+
 def _constant(column: ColumnReference, value: float) -> Reason:
     """A column that is the same in every row of the window."""
     name, mean = column.feature.name, column.moments[0]

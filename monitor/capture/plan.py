@@ -89,6 +89,7 @@ class Shipping(NamedTuple):
     model: str = ""
     endpoint: str = ""
     types: str = "kserve"
+    key: str = "model"
     max_body: int = 1024 * 1024
     held: int = 64 * 1024 * 1024
     url: str = ""

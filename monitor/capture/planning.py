@@ -50,6 +50,7 @@ def _choice(capture: CaptureSettings) -> Shipping:
         endpoint=capture.endpoint,
         headers=capture.headers,
         types=capture.types,
+        key=capture.key,
     )
 
 

@@ -58,6 +58,7 @@ class Recorder(Chooser):
         self._put, self._offset, self._claims = put, offset, claims
         self._told = plan.headers
         self._bodies = Bodies(plan, counters) if plan.inflate or plan.redact else None
+        self._by_request = plan.key == "request"
         self._second, self._written = -1, ""
 
     def request(self, exchange: Exchange) -> None:
@@ -129,7 +130,7 @@ class Recorder(Chooser):
         self._counters[_EVENTS[side]] += 1
         if self._claims is not None:
             body = self._claims.check(headers, body)
-        self._put(Record(exchange.route.key, headers, body, ended))  # type: ignore[union-attr]  # begin() gave it one
+        self._put(Record(headers["ce_partitionkey"], headers, body, ended))
 
     def _emit_both(self, exchange: Exchange) -> None:
         """One event of both messages, or of the one that is complete."""
@@ -154,7 +155,7 @@ class Recorder(Chooser):
         self._counters[_EVENTS["exchange"]] += 1
         if self._claims is not None:
             body = self._claims.check(headers, body)
-        self._put(Record(exchange.route.key, headers, body, ended))  # type: ignore[union-attr]  # begin() gave it one
+        self._put(Record(headers["ce_partitionkey"], headers, body, ended))
 
     def _headers(self, exchange: Exchange, side: Side, ended: float) -> dict[str, str]:
         headers = {
@@ -164,6 +165,8 @@ class Recorder(Chooser):
             "ce_requestid": exchange.request_id,
             "ce_method": exchange.method,
         }
+        if self._by_request:
+            headers["ce_partitionkey"] = exchange.request_id
         asked = exchange.request.headers
         if "traceparent" in asked:
             headers["ce_traceparent"] = attribute(asked["traceparent"])

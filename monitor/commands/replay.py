@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,23 +106,43 @@ def from_log(
     from monitor.settings import TransportSettings
     from monitor.transport.log import EmbeddedLog
 
-    pipeline = wiring.build_pipeline(settings, specs)
-    assigned: set[str] = set()
+    pipeline, assigned = wiring.build_pipeline(settings, specs), set[str]()
     if path is None:
         if not isinstance(settings.transport, TransportSettings):
             raise UsageError(f"transport.type is {settings.transport.type}: say which embedded log to read")
         path = Path(settings.transport.path)
     with closing(EmbeddedLog(path, create=False)) as log:
         topic = settings.transport.topic
-        total, done = sum(stats.end - stats.start for stats in log.stats(topic)), 0
+        stats = log.stats(topic)
+        total, done = sum(part.end - part.start for part in stats), 0
+        merge = merger(specs, [part.partition for part in stats])
         for block in log.scan(topic):
             if block.partition not in assigned:
                 assigned.add(block.partition)
                 pipeline.assign(block.partition, None)
-            yield pipeline.process(block.partition, block.deliveries)
+            yield merge(pipeline.process(block.partition, block.deliveries))
             done += len(block.deliveries)
             progress(done / max(total, done))
+        for partition in {part.partition for part in stats} - assigned:
+            pipeline.assign(partition, None)
+    yield merge(pipeline.settle())
     fill.update(pipeline.fill())
+
+
+def merger(specs: Sequence[MonitorSpec], partitions: Sequence[str]) -> Callable[[Outcome], Outcome]:
+    """Adds, to what came of a block, the findings on windows that are merged over these partitions."""
+    from monitor import wiring
+
+    merging = wiring.build_merging(specs, partitions)
+    if merging is None:
+        return lambda outcome: outcome
+    merging.assign("here", None)
+
+    def merge(outcome: Outcome) -> Outcome:
+        merged = merging.merge("here", outcome.parts)
+        return outcome._replace(findings=[*outcome.findings, *merged.findings])
+
+    return merge
 
 
 def from_table(
@@ -132,9 +152,10 @@ def from_table(
     from collections import Counter
 
     from monitor import tables
-    from monitor.judge import make_judge
+    from monitor.judge import SummingJudge, make_judge
     from monitor.outcome import Outcome, Tally
 
+    merge = merger(specs, [f"{path.name}/0"])
     judges = [
         (make_judge(spec, f"{path.name}/0", None, 0), tables.read(path, spec.features).rows, spec) for spec in specs
     ]
@@ -142,7 +163,8 @@ def from_table(
     for start in range(0, total, BLOCK):
         for judge, rows, spec in judges:
             events = [table_row(path, spec, rows, i) for i in range(start, min(start + BLOCK, len(rows)))]
-            yield Outcome(list(judge.take(events)), [], Tally(rows=Counter({spec.name: len(events)})))
+            findings, tally = list(judge.take(events)), Tally(rows=Counter({spec.name: len(events)}))
+            yield merge(Outcome(findings, [], tally, judge.take_parts() if isinstance(judge, SummingJudge) else []))
         progress(min(start + BLOCK, total) / total)
     fill.update({spec.name: judge.window.fill() for judge, _, spec in judges})
 

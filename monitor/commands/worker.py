@@ -44,12 +44,12 @@ async def _run(settings: Settings, args: argparse.Namespace) -> int:
     assembly = wiring.build(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, assembly.worker.stop)
+        loop.add_signal_handler(number, assembly.stop)
     page = None if args.no_page else wiring.serve_page(settings, assembly, args.listen or settings.worker.listen)
     if page is not None:
         logging.getLogger("offpath.worker").info("status page on %s, metrics at %s/metrics", *[page.address] * 2)
     try:
-        await assembly.worker.run()
+        await assembly.run()
         told = ", ".join(f"{name} {n:,}" for name, n in assembly.metrics.summary().items())
         logging.getLogger("offpath.worker").info("stopped: %s", told)
     finally:

@@ -13,6 +13,7 @@ from monitor.configuration.columncheck import check_columns, check_features, cho
 from monitor.configuration.detectorcheck import check_detector
 from monitor.configuration.document import Path
 from monitor.configuration.fittedcheck import check_fitted
+from monitor.configuration.mergecheck import check_merging
 from monitor.configuration.mistakes import Found, nearest
 from monitor.configuration.redactcheck import check_redaction
 from monitor.configuration.sections import items
@@ -35,6 +36,7 @@ def cross_check(values: Mapping[str, Any], base: FilePath, fitted: bool = True) 
         number, model = next(((n, m) for n, m in models.items() if m.get("name") == monitor.get("model")), (0, {}))
         yield from _references(values, monitor, at)
         yield from check_columns(model, monitor, at)
+        yield from check_merging(monitor, len(chosen(model, ("models", number), monitor)), values.get("transport"), at)
         wrong = list(check_detector(monitor.get("detector"), at))
         yield from wrong
         if fitted and not wrong:

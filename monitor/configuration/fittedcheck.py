@@ -128,7 +128,7 @@ def _fit(made: Any, table: tables.Table) -> str:
 def _window(monitor: Mapping[str, Any], meta: Meta, at: Path) -> Iterator[Found]:
     """Windows in which the detector would never speak."""
     window = monitor.get("window", {"count": 1000})
-    for key in ("count", "sliding", "max_rows"):
+    for key in ("count", "sliding", "max_rows", "sample"):
         rows = window.get(key) if isinstance(window, dict) else None
         if isinstance(rows, int) and not isinstance(rows, bool) and 0 < rows < meta.min_rows:
             expected = f"expected at least {meta.min_rows:,}, the rows below which the detector says nothing (min_rows)"

@@ -49,6 +49,7 @@ class Endpoint:
     timeout : seconds within which a body must have come.
     ready : raises :class:`Unavailable` while the transport is away; for ``/readyz``.
     clock : epoch seconds, the timestamp of records.
+    by_request : records are keyed by request, not by model.
 
     Answers: 202 stored or known; 400 no valid CloudEvent, or one of a type that no worker can use, 401, 413, 415 batch
     or another format (all final for Knative); 408 the body did not come, 429 too much is under way, 503 the
@@ -66,7 +67,9 @@ class Endpoint:
         timeout: float = 30.0,
         ready: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.time,
+        by_request: bool = False,
     ) -> None:
+        self._by_request = by_request
         self._publisher, self._max_body, self._ready, self._clock = publisher, max_body, ready, clock
         self._tokens, self._timeout = tokens, timeout
         self._recent, self._room = Recent(remember), Room(waiting)
@@ -101,7 +104,7 @@ class Endpoint:
         try:
             with self._room.request() as place:
                 body = await asyncio.wait_for(self._body(request, place), self._timeout)
-                record = record_from_http(request.headers.raw, body, self._clock())
+                record = record_from_http(request.headers.raw, body, self._clock(), by_request=self._by_request)
                 check_type(record.headers)
                 return await self._store(record)
         except Full:

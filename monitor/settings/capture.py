@@ -72,6 +72,11 @@ class CaptureSettings(Section):
     model: str = Field(default="", description="Model name for paths that hold none.")
     endpoint: str = Field(default="", description="The events' endpoint attribute.")
     types: Literal["kserve", "seldon"] = Field(default="kserve", description="Whose CloudEvents types to send.")
+    key: Literal["model", "request"] = Field(
+        default="model",
+        description="What the events of a partition share. request: those of a model spread over all partitions, for "
+        "monitors whose windows say `merge`.",
+    )
     url: Url | None = Field(default=None, description="Post events here instead of to the transport.")
     max_body: Size = Field(default="1MiB", description="Larger bodies are cut, and marked as truncated.")
     queue: Size = Field(

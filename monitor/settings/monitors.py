@@ -8,10 +8,10 @@ from pydantic import ConfigDict, Field, model_validator
 
 from monitor.settings.quantities import Duration, in_words, parse_duration
 from monitor.settings.section import Section, exactly_one, given
-from monitor.settings.values import Name, Number, Text, Whole
+from monitor.settings.values import Flag, Name, Number, Text, Whole
 
 _KINDS = ("count", "time", "sliding")
-_ONLY_WITH = {"lateness": "time", "max_rows": "time", "step": "sliding"}
+_ONLY_WITH = {"lateness": "time", "max_rows": "time", "merge": "time", "step": "sliding"}
 
 
 class WindowSettings(Section):
@@ -20,7 +20,7 @@ class WindowSettings(Section):
     model_config = ConfigDict(
         json_schema_extra={
             **exactly_one(*_KINDS),
-            "dependentRequired": {key: [kind] for key, kind in _ONLY_WITH.items()},
+            "dependentRequired": {**{key: [kind] for key, kind in _ONLY_WITH.items()}, "sample": ["merge"]},
         }
     )
 
@@ -28,6 +28,14 @@ class WindowSettings(Section):
     time: Duration | None = Field(default=None, description="Tumbling windows of so much event time.")
     lateness: Duration = Field(default="0s", description="With time: how late an event may come and still count.")
     max_rows: Whole = Field(default=100_000, ge=1, description="With time: a window keeps at most so many rows.")
+    merge: Flag = Field(
+        default=False,
+        description="With time: the windows of all partitions are merged and judged as one. [kafka.md](kafka.md) "
+        "explains when.",
+    )
+    sample: Whole = Field(
+        default=2000, ge=100, le=100_000, description="With merge: of larger windows so many rows are kept, at random."
+    )
     sliding: Whole | None = Field(default=None, ge=1, description="The last so many rows, judged every `step` rows.")
     step: Whole | None = Field(default=None, ge=1, description="With sliding; default: a tenth of it.")
 
@@ -39,6 +47,10 @@ class WindowSettings(Section):
         for key, kind in _ONLY_WITH.items():
             if key in self.model_fields_set and kinds != [kind]:
                 raise ValueError(f"{key}: has no meaning without {kind}: leave it out")
+        if "sample" in self.model_fields_set and not self.merge:
+            raise ValueError("sample: has no meaning without merge: leave it out")
+        if "max_rows" in self.model_fields_set and self.merge:
+            raise ValueError("max_rows: has no meaning with merge, which sums up all rows: leave it out, or say sample")
         if self.time is not None and parse_duration(self.time) <= 0:
             raise ValueError("time: expected a duration longer than 0")
         if self.sliding is not None and self.every > self.sliding:
@@ -62,7 +74,7 @@ class WindowSettings(Section):
         ('windows of 1,000 rows', 'the last 1,000 rows, every 100', 'windows of 300s')
         """
         if self.time is not None:
-            return f"windows of {in_words(self.time)}"
+            return f"windows of {in_words(self.time)}{', of all partitions' if self.merge else ''}"
         if self.sliding is not None:
             return f"the last {self.sliding:,} rows, every {self.every:,}"
         return f"windows of {self.count:,} rows"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from monitor.settings.quantities import Duration, Size, parse_duration, parse_size
@@ -49,6 +51,11 @@ class IngestSettings(Section):
     timeout: Duration = Field(default="30s", description="Within which a request's body must have come.")
     remember: Whole = Field(
         default=100_000, ge=0, description="Events within which the same one again is known, and not stored."
+    )
+    key: Literal["model", "request"] = Field(
+        default="model",
+        description="What the events of a partition share, if no `partitionkey` says. request: those of a model spread "
+        "over all partitions, whatever a `partitionkey` says.",
     )
     tls: TlsSettings = Field(default=TlsSettings(), description="TLS of `listen`.")
     token_env: str = Field(

@@ -21,8 +21,24 @@ class TransportSettings(Section):
     path: Text = Field(default=".offpath/log.db", description="The log's file.")
     topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
     dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
-    partitions: Whole = Field(default=1, ge=1, le=64, description="Of a new topic; the events of a model share one.")
+    summaries: Name = Field(default="summaries", description="Topic of windows that are to be merged, if any.")
+    partitions: Whole = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Of a new `topic`; the events of a model share one unless keyed by request.",
+    )
     retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> TransportSettings:
+        _apart(self.summaries, self.topic, self.dead_letters)
+        return self
+
+
+def _apart(summaries: str, topic: str, dead_letters: str) -> None:
+    if summaries in (topic, dead_letters):
+        raise ValueError("summaries: must be another topic than topic and dead_letters")
 
 
 class SecuritySettings(Section):
@@ -72,8 +88,11 @@ class KafkaTransportSettings(Section):
     topic: Name = Field(default="payloads", description="Topic of the copied payloads.")
     dead_letters: Name = Field(default="dead-letters", description="Topic of what could not be used.")
     state: Name = Field(default="offpath-state", description="Topic of checkpoints too large for a commit.")
+    summaries: Name = Field(
+        default="offpath-summaries", description="Topic of windows that are to be merged, if any; as many partitions."
+    )
     create_topics: Flag = Field(default=True, description="Make topics that are not there, as below.")
-    partitions: Whole = Field(default=6, ge=1, le=10_000, description="Of a new `topic`; the others get one.")
+    partitions: Whole = Field(default=6, ge=1, le=10_000, description="Of a new `topic`; most others get one.")
     replication: Whole | None = Field(default=None, ge=1, description="Of new topics; default: the brokers'.")
     retention: Duration = Field(default="7d", description="Of new topics.")
     max_record: Size = Field(default="1000000", description="Larger records are refused; of new topics, the limit.")
@@ -91,8 +110,9 @@ class KafkaTransportSettings(Section):
         for address in self.bootstrap.split(","):
             if not re.fullmatch(_BROKER, address.strip()):
                 raise ValueError("bootstrap: expected host:port, for example kafka:9092, or several with commas")
-        if self.state in (self.topic, self.dead_letters):
-            raise ValueError("state: must be another topic than topic and dead_letters")
+        if self.state in (self.topic, self.dead_letters, self.summaries):
+            raise ValueError("state: must be another topic than topic, dead_letters and summaries")
+        _apart(self.summaries, self.topic, self.dead_letters)
         if not parse_duration(self.timeout) >= 1:
             raise ValueError("timeout: expected 1s at least")
         return self

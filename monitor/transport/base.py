@@ -14,6 +14,7 @@ __all__ = [
     "Idle",
     "Leaving",
     "Publisher",
+    "Quiet",
     "Record",
     "Rejected",
     "Revoked",
@@ -51,6 +52,16 @@ class Idle(NamedTuple):
     now: float
 
 
+class Quiet(NamedTuple):
+    """Nothing was there to read in these partitions for a second, and nothing is, while others are busy.
+
+    ``now`` is epoch seconds. All of their blocks came before.
+    """
+
+    partitions: tuple[Partition, ...]
+    now: float
+
+
 class Waiting(NamedTuple):
     """Nothing came, and perhaps not everything was read: the transport is away, or no partition is ours."""
 
@@ -70,7 +81,7 @@ class Revoked(NamedTuple):
     partition: Partition
 
 
-Signal = Assigned | Block | Idle | Waiting | Leaving | Revoked
+Signal = Assigned | Block | Idle | Quiet | Waiting | Leaving | Revoked
 
 
 class Source(Protocol):

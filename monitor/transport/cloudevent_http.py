@@ -67,11 +67,14 @@ def http_headers(record: Record) -> dict[str, str]:
     return told
 
 
-def record_from_http(headers: Iterable[tuple[bytes, bytes]], body: bytes, now: float) -> Record:
+def record_from_http(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes, now: float, *, by_request: bool = False
+) -> Record:
     """The record of one HTTP request; ``now`` (epoch seconds) is its timestamp.
 
     ``headers`` as ASGI gives them: lower-case names. Its key is the ``partitionkey`` extension, else
-    ``namespace/model``, else the source: the events of one model stay in order.
+    ``namespace/model``, else the source: the events of one model stay in order. With ``by_request`` it is the request's
+    id, else the event's, which a request and its response share: the events of one model spread.
 
     Raises
     ------
@@ -85,7 +88,8 @@ def record_from_http(headers: Iterable[tuple[bytes, bytes]], body: bytes, now: f
     else:
         told, value = _binary(sent), body
     _check(told)
-    return Record(_key(unwrapped(told)), told, value, now)
+    plain = unwrapped(told)
+    return Record(_request(plain) if by_request else _key(plain), told, value, now)
 
 
 def _binary(sent: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -112,6 +116,10 @@ def _check(told: Mapping[str, str]) -> None:
         raise InvalidEvent("unsupported_version", f"CloudEvents version {version!r} is not known here, 1.0 is")
     if time := told.get("ce_time"):
         parse_time(time)
+
+
+def _request(told: Mapping[str, str]) -> str:
+    return told.get("ce_requestid") or told["ce_id"]
 
 
 def _key(told: Mapping[str, str]) -> str:

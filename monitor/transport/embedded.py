@@ -14,7 +14,7 @@ from pathlib import Path
 
 from monitor.events import Checkpoint, Partition, Record
 from monitor.settings import TransportSettings, parse_size
-from monitor.transport.base import Assigned, Block, Idle, Rejected, Signal, Unavailable
+from monitor.transport.base import Assigned, Block, Idle, Quiet, Rejected, Signal, Unavailable
 from monitor.transport.lease import Lease
 from monitor.transport.log import EmbeddedLog
 
@@ -22,6 +22,9 @@ __all__ = ["EmbeddedPublisher", "EmbeddedSource", "open_log"]
 
 FIRST_NAP = 0.002
 """Seconds between looks at a log that had records a moment ago; doubles up to ``poll_seconds``."""
+
+QUIET_SECONDS = 1.0
+"""A partition without records for so long is told, while others are busy."""
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 
@@ -103,8 +106,10 @@ class EmbeddedSource:
             positions[partition] = assigned.start
             yield assigned
         nap = FIRST_NAP
+        fed: dict[Partition, float] = dict.fromkeys(self._partitions, time.monotonic())
         while not self._closed.is_set():
             caught_up = True
+            quiet = []
             for partition in self._partitions:
                 await self._breathe()
                 if self._closed.is_set():
@@ -113,10 +118,16 @@ class EmbeddedSource:
                 if block is not None:
                     positions[partition] = block.deliveries[-1].offset + 1
                     caught_up = False
+                    fed[partition] = time.monotonic()
                     yield block
+                elif time.monotonic() - fed[partition] > QUIET_SECONDS:
+                    fed[partition] = time.monotonic()
+                    quiet.append(partition)
             if caught_up and not self._closed.is_set():
                 yield Idle(self._clock())
                 await self._nap(nap)
+            elif quiet:
+                yield Quiet(tuple(quiet), self._clock())
             nap = min(nap * 2, self._poll_seconds) if caught_up else FIRST_NAP
 
     async def commit(self, checkpoints: Mapping[Partition, Checkpoint]) -> None:

@@ -4,7 +4,7 @@ from monitor.wiring.captured import captured_rows
 from monitor.wiring.ingest import build_endpoint, endpoint_tls
 from monitor.wiring.monitors import build_specs, selected_features, selection
 from monitor.wiring.page import serve_page
-from monitor.wiring.routes import build_pipeline
+from monitor.wiring.routes import build_merging, build_pipeline
 from monitor.wiring.transport import OpenTransport, open_log, open_transport
 from monitor.wiring.worker import Assembly, build
 
@@ -13,6 +13,7 @@ __all__ = [
     "OpenTransport",
     "build",
     "build_endpoint",
+    "build_merging",
     "build_pipeline",
     "build_specs",
     "captured_rows",

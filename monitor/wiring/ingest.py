@@ -35,6 +35,7 @@ def build_endpoint(settings: Settings, transport: OpenTransport, environ: Mappin
         waiting=parse_size(ingest.waiting),
         timeout=parse_duration(ingest.timeout),
         ready=transport.ready,
+        by_request=ingest.key == "request",
     )
 
 

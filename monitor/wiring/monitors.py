@@ -13,16 +13,33 @@ from typing import Any
 from detectors import artifact, registry
 from detectors.agreement import Difference, differences
 from detectors.base import Detector, DetectorError, Feature
+from detectors.merging import Summariser
 from monitor import tables
 from monitor.columns import Columns
 from monitor.configuration.labelcheck import some_unknown
 from monitor.count_window import CountWindow
 from monitor.findings import MonitorSpec
-from monitor.settings import FeatureSettings, ModelSettings, MonitorSettings, Settings, WindowSettings, parse_duration
+from monitor.parts import largest_record, most_rows
+from monitor.settings import (
+    AnyTransport,
+    FeatureSettings,
+    KafkaTransportSettings,
+    ModelSettings,
+    MonitorSettings,
+    Settings,
+    WindowSettings,
+    parse_duration,
+    parse_size,
+)
+from monitor.summary_window import SummaryWindow
 from monitor.time_window import TimeWindow
+from monitor.transport.embedded import MAX_RECORD_BYTES
 from monitor.windows import Window
 
 _log = logging.getLogger("offpath.wiring")
+
+SMALLEST_SAMPLE = 100
+"""Rows; ``window.sample`` takes no fewer."""
 
 
 def features_of(settings: Sequence[FeatureSettings]) -> tuple[Feature, ...]:
@@ -46,10 +63,14 @@ def selected_features(model: ModelSettings, monitor: MonitorSettings) -> tuple[F
     return tuple(feature for side in selection(model, monitor) if side is not None for feature in side.features)
 
 
-def make_window(window: WindowSettings) -> Callable[[Mapping[str, Any] | None], Window]:
+def make_window(
+    window: WindowSettings, summariser: Summariser | None = None
+) -> Callable[[Mapping[str, Any] | None], Window]:
     """A constructor of the configured window, given the state to resume from."""
     if window.time is not None:
         seconds, lateness = parse_duration(window.time), parse_duration(window.lateness)
+        if summariser is not None:
+            return lambda state: SummaryWindow(seconds, lateness, summariser, state)
         return lambda state: TimeWindow(seconds, lateness, window.max_rows, state)
     if window.sliding is not None:
         size, step = window.sliding, window.every
@@ -100,12 +121,43 @@ def _told(features: Sequence[Feature], found: Difference) -> str:
 def build_specs(settings: Settings) -> tuple[MonitorSpec, ...]:
     """All monitors, their detectors loaded."""
     models = {model.name: model for model in settings.models}
-    return tuple(_spec(models[monitor.model], monitor) for monitor in settings.monitors)
+    limit = most_bytes(settings.transport)
+    return tuple(_spec(models[monitor.model], monitor, limit) for monitor in settings.monitors)
 
 
-def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
+def most_bytes(transport: AnyTransport) -> int:
+    """Bytes of a record that the transport takes."""
+    if isinstance(transport, KafkaTransportSettings):
+        return parse_size(transport.max_record)
+    return min(MAX_RECORD_BYTES, parse_size(transport.retain) // 2)
+
+
+def summariser_of(monitor: MonitorSettings, detector: Detector, limit: int) -> Summariser | None:
+    """What sums up windows that are to be merged; ``None`` if the monitor's are not.
+
+    Raises
+    ------
+    DetectorError : a summary could be larger than ``limit``, what a record may hold.
+    """
+    if not monitor.window.merge:
+        return None
+    summariser = Summariser(detector, monitor.window.sample)
+    columns = len(detector.meta.features)
+    most = largest_record(columns, summariser.size, summariser.cells)
+    if most > limit:
+        fitting = most_rows(columns, summariser.cells, limit)
+        mend = f"say sample: {fitting}" if fitting >= SMALLEST_SAMPLE else "take a larger transport.max_record"
+        raise DetectorError(
+            f"monitor {monitor.name}: window.sample: the summary of a window, {summariser.size:,} rows of {columns} "
+            f"columns, may have {most:,} bytes, and a record {limit:,}: {mend}"
+        )
+    return summariser
+
+
+def _spec(model: ModelSettings, monitor: MonitorSettings, limit: int) -> MonitorSpec:
     features = selected_features(model, monitor)
     detector = load_detector(monitor, features)
+    summariser = summariser_of(monitor, detector, limit)
     told = {
         "window": monitor.window.model_dump(),
         "side": monitor.side,
@@ -119,8 +171,9 @@ def _spec(model: ModelSettings, monitor: MonitorSettings) -> MonitorSpec:
         model.name,
         detector,
         detector.meta.features,
-        make_window(monitor.window),
+        make_window(monitor.window, summariser),
         fingerprint,
         monitor.alarm.consecutive,
         monitor.alarm.min_effect_size,
+        summariser,
     )

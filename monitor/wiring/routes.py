@@ -8,8 +8,9 @@ from typing import Any
 
 from monitor.codecs.detect import decode
 from monitor.codecs.inflate import MAX_BYTES
-from monitor.events import InvalidEvent, PayloadEvent
+from monitor.events import InvalidEvent, Partition, PayloadEvent
 from monitor.findings import MonitorSpec
+from monitor.merge_pipeline import MergePipeline
 from monitor.pipeline import Pipeline
 from monitor.routing import Feed, ModelRoute
 from monitor.settings import ModelSettings, MonitorSettings, Settings
@@ -21,6 +22,11 @@ def build_pipeline(settings: Settings, specs: Sequence[MonitorSpec]) -> Pipeline
     """The pipeline over all models; monitors that select the same rows share one feed."""
     routes = [route(model, settings.monitors, {spec.name: spec for spec in specs}) for model in settings.models]
     return Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
+
+
+def build_merging(specs: Sequence[MonitorSpec], partitions: Sequence[Partition]) -> MergePipeline | None:
+    """What merges the windows of these partitions of the payload topic; ``None`` if no monitor asks for it."""
+    return MergePipeline(specs, partitions) if any(spec.summariser is not None for spec in specs) else None
 
 
 def fetcher(settings: Settings) -> Callable[[PayloadEvent], PayloadEvent]:
@@ -40,7 +46,8 @@ def route(model: ModelSettings, monitors: Sequence[MonitorSettings], specs: Mapp
     groups: dict[tuple[Any, ...], list[MonitorSettings]] = {}
     for monitor in monitors:
         if monitor.model == model.name:
-            groups.setdefault((monitor.side, monitor.tensor, monitor.columns), []).append(monitor)
+            key = monitor.side, monitor.tensor, monitor.columns, monitor.window.merge
+            groups.setdefault(key, []).append(monitor)
     feeds = tuple(
         Feed(*selection(model, members[0]), tuple(specs[member.name] for member in members))
         for members in groups.values()

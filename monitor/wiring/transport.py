@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from monitor.events import Partition
 from monitor.settings import (
     KafkaTransportSettings,
     Settings,
@@ -22,11 +23,23 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
 
+MERGING = "-summaries"
+"""Ending of the name of the group that merges: a group of its own, so that neither waits when the other changes."""
+
+
 class OpenTransport(Protocol):
     """What the worker, the ingest endpoint and sinks need of a transport."""
 
     def source(self, worker: WorkerSettings) -> Source:
         """The payload topic, for a consumer of the worker's group."""
+        ...
+
+    def partitions(self) -> Sequence[Partition]:
+        """Of the payload topic."""
+        ...
+
+    def summaries(self, worker: WorkerSettings) -> Source:
+        """The topic of windows that are to be merged, for a consumer of a group beside the worker's."""
         ...
 
     def publisher(self, topic: str) -> Publisher: ...
@@ -82,6 +95,12 @@ class EmbeddedTransport:
     def source(self, worker: WorkerSettings) -> EmbeddedSource:
         return EmbeddedSource(self.log, self._transport.topic, worker.group)
 
+    def partitions(self) -> Sequence[Partition]:
+        return self.log.create_topic(self._transport.topic)
+
+    def summaries(self, worker: WorkerSettings) -> EmbeddedSource:
+        return EmbeddedSource(self.log, self._transport.summaries, f"{worker.group}{MERGING}", warmup=0)
+
     def publisher(self, topic: str) -> EmbeddedPublisher:
         return EmbeddedPublisher(self.log, topic)
 
@@ -110,24 +129,35 @@ class KafkaTransport:
 
         self._settings = settings
         self._cluster = Cluster(kafka_options(settings), create=settings.create_topics)
-        self._cluster.ensure(settings.topic, layout(settings))
-        self._single = layout(settings)._replace(partitions=1)
+        self._spread = layout(settings)
+        self._cluster.ensure(settings.topic, self._spread)
+        self._single = self._spread._replace(partitions=1)
         self._cluster.ensure(settings.dead_letters, self._single)
 
     def source(self, worker: WorkerSettings) -> Source:
+        return self._source(self._settings.topic, worker.group, 2 * worker.lookback)
+
+    def partitions(self) -> Sequence[Partition]:
+        return self._cluster.partitions(self._settings.topic)
+
+    def summaries(self, worker: WorkerSettings) -> Source:
+        self._cluster.ensure(self._settings.summaries, self._spread)
+        return self._source(self._settings.summaries, f"{worker.group}{MERGING}", 0)
+
+    def _source(self, topic: str, group: str, warmup: int) -> Source:
         settings = self._settings
         self._cluster.ensure(settings.state, self._single._replace(compact=True))
         return self._cluster.source(
-            settings.topic,
-            worker.group,
+            topic,
+            group,
             settings.state,
-            warmup=worker.lookback * 2,
+            warmup=warmup,
             instance=settings.instance_id or "",
             session=parse_duration(settings.session_timeout),
         )
 
     def publisher(self, topic: str) -> Publisher:
-        if topic not in (self._settings.topic, self._settings.dead_letters):
+        if topic not in (self._settings.topic, self._settings.dead_letters, self._settings.summaries):
             self._cluster.ensure(topic, self._single)
         return self._cluster.publisher(topic)
 

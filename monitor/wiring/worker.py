@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from monitor.findings import MonitorSpec
 from monitor.outcome import REASONS
@@ -15,9 +16,10 @@ from monitor.settings import Settings, StoreSink, parse_duration
 from monitor.transport.base import Source
 from monitor.wiring.monitors import build_specs
 from monitor.wiring.outlets import SinkOutlet, build_outlets, monitor_labels
-from monitor.wiring.routes import build_pipeline
+from monitor.wiring.routes import build_merging, build_pipeline
 from monitor.wiring.transport import OpenTransport, open_transport
-from monitor.worker import Worker
+from monitor.worker import Judging, Worker
+from sinks.records import Publisher
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -26,9 +28,16 @@ if TYPE_CHECKING:
     from sinks.prometheus import PrometheusSink as Prometheus
 
 
+class Merging(NamedTuple):
+    """The worker that reads summaries, and its source."""
+
+    worker: Worker
+    source: Source
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
-    """A worker and what has to be closed after it."""
+    """A worker and what has to be closed after it; ``merging`` is the one that merges windows, if any monitor asks."""
 
     worker: Worker
     registry: CollectorRegistry
@@ -37,9 +46,25 @@ class Assembly:
     outlets: Sequence[SinkOutlet]
     specs: Sequence[MonitorSpec]
     metrics: PipelineMetrics
+    merging: Merging | None = None
+
+    async def run(self) -> None:
+        """Until :meth:`stop`, or until one of the workers fails: then the other ends, too."""
+        if self.merging is None:
+            await self.worker.run()
+        else:
+            await together(self.worker, self.merging.worker)
+
+    def stop(self) -> None:
+        """Ask the workers to end after the block at hand."""
+        self.worker.stop()
+        if self.merging is not None:
+            self.merging.worker.stop()
 
     async def close(self) -> None:
         await self.source.close()
+        if self.merging is not None:
+            await self.merging.source.close()
         for outlet in self.outlets:
             await outlet.sink.close()
         await self.transport.close()
@@ -66,8 +91,11 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     transport = open_transport(settings)
     try:
         source = transport.source(settings.worker)
+        merging = build_merging(specs, transport.partitions())
+        summaries = transport.summaries(settings.worker) if merging is not None else None
         outlets = build_outlets(settings, specs, transport, metrics)
         dead_letters = transport.publisher(settings.transport.dead_letters)
+        parts = transport.publisher(settings.transport.summaries) if merging is not None else None
     except BaseException:
         transport.abandon()
         raise
@@ -75,11 +103,41 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         metrics.register(collector)
     scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
     _show_again(settings, scores, specs)
-    stages = ("commit", "dead_letters", *(type(outlet.sink).__name__ for outlet in outlets))
-    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages)
-    pipeline, commit_every = build_pipeline(settings, specs), parse_duration(settings.worker.commit_every)
-    worker = Worker(source, pipeline, outlets, dead_letters, numbers, clock, commit_every)
-    return Assembly(worker, metrics, transport, source, outlets, specs, numbers)
+    stages = (
+        "commit",
+        "dead_letters",
+        *(("summaries",) if merging is not None else ()),
+        *(type(outlet.sink).__name__ for outlet in outlets),
+    )
+    merged = [spec.name for spec in specs if spec.summariser is not None]
+    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages, merged)
+    turn = asyncio.Lock()
+
+    def work(source: Source, pipeline: Judging, parts: Publisher | None = None) -> Worker:
+        every = parse_duration(settings.worker.commit_every)
+        return Worker(source, pipeline, outlets, dead_letters, numbers, clock, every, parts, turn)
+
+    worker = work(source, build_pipeline(settings, specs), parts)
+    second = Merging(work(summaries, merging), summaries) if merging is not None and summaries is not None else None
+    return Assembly(worker, metrics, transport, source, outlets, specs, numbers, second)
+
+
+async def together(*workers: Worker) -> None:
+    """Run workers until one ends, then stop the others; raises what one of them raised."""
+    tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for worker in workers:
+            worker.stop()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    for error in ended:
+        if error is not None:
+            raise error
 
 
 def _bound_threads(settings: Settings, specs: Sequence[MonitorSpec]) -> None:

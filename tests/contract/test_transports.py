@@ -27,6 +27,7 @@ from monitor.transport.base import (
     Block,
     Idle,
     Publisher,
+    Quiet,
     Rejected,
     Revoked,
     Source,
@@ -218,6 +219,8 @@ class RenamingSource:
             )
         if isinstance(signal, (Assigned, Revoked)):
             return signal._replace(partition=signal.partition.replace(self._topic, "payloads"))
+        if isinstance(signal, Quiet):
+            return signal._replace(partitions=tuple(p.replace(self._topic, "payloads") for p in signal.partitions))
         return signal
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -522,6 +525,28 @@ def test_idle_comes_only_when_all_was_read_and_new_records_end_it(transport: Any
                     await publisher.publish([record(9)])
                 if count == 10:
                     break
+        await publisher.close()
+
+    run(test())
+
+
+def test_a_partition_without_records_is_told_of_while_others_are_busy(transport: Any) -> None:
+    async def test() -> None:
+        await transport.create(2)
+        publisher = transport.publisher()
+        busy: list[str] = []
+        source = transport.source()
+        async for signal in source:
+            if isinstance(signal, (Block, Idle)):
+                await publisher.publish([record(len(busy), "one key")])
+            if isinstance(signal, Block):
+                busy.append(signal.partition)
+            if isinstance(signal, Quiet) and busy:
+                assert {*signal.partitions, *busy} == {"payloads/0", "payloads/1"}
+                assert not {*signal.partitions} & {*busy}
+                assert abs(signal.now - time.time()) < 60
+                break
+        await source.close()
         await publisher.close()
 
     run(test())

@@ -46,9 +46,13 @@ def settings(folder: Path) -> Settings:
         {
             "models": [{"name": "income"}],
             "monitors": [
-                {"name": name, "model": "income", "window": {"count": 50},
+                {"name": name, "model": "income", "window": window,
                  "detector": {"type": kind, "artifact": str(folder / kind)}}
-                for name, kind in (("drift", "TabularDrift"), ("outliers", "Mahalanobis"))
+                for name, kind, window in (
+                    ("drift", "TabularDrift", {"count": 50}),
+                    ("outliers", "Mahalanobis", {"count": 50}),
+                    ("merged", "TabularDrift", {"time": "60s", "merge": True}),
+                )
             ],
             "transport": {"path": str(folder / "log.db")},
             "sinks": [{"type": "store", "path": str(folder / "f.db")}, {"type": "prometheus"}],
@@ -137,7 +141,9 @@ def test_values_after_a_drift(assembly: wiring.Assembly, tmp_path: Path) -> None
 def test_labels_are_bounded(assembly: wiring.Assembly, tmp_path: Path) -> None:
     write(settings(tmp_path), 200)
     asyncio.run(judge(assembly, 200))
-    allowed = {"namespace", "model", "monitor", "state", "side", "reason", "stage", "feature", "partition", "le"}
+    allowed = {
+        "namespace", "model", "monitor", "state", "side", "reason", "stage", "feature", "partition", "le", "outcome",
+    }  # fmt: skip
     for _, labels in samples(generate_latest(assembly.registry).decode()):
         assert {name for name, _ in labels} <= allowed
 

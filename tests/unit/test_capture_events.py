@@ -42,6 +42,17 @@ class Recording:
         return self.records[before:]
 
 
+@pytest.mark.parametrize("combined", [False, True])
+def test_keyed_by_request_a_models_events_spread_and_pairs_stay_together(combined: bool) -> None:
+    recording = Recording(key="request", combined=combined)
+    told = [*recording.exchange(head="X-Request-Id: r-1\r\n"), *recording.exchange(), *recording.exchange()]
+    keys = [record.key for record in told]
+    assert keys == [record.headers["ce_requestid"] for record in told]
+    assert keys == [record.headers["ce_partitionkey"] for record in told]
+    assert len(set(keys)) == 3
+    assert keys[0] == "r-1"
+
+
 def test_the_pair() -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     head = f"Content-Type: text/csv\r\nContent-Encoding: gzip\r\nX-Request-Id: r-1\r\nTraceparent: {trace}\r\n"

@@ -135,6 +135,15 @@ def test_key(attributes: dict[str, str], key: str) -> None:
     assert record_from_http(headers(**attributes), b"", NOW).key == key
 
 
+@pytest.mark.parametrize(
+    ("attributes", "key"),
+    [({"partitionkey": "k", "requestid": "r-1"}, "r-1"), ({"partitionkey": "k", "modelid": "m"}, "1")],
+)
+def test_key_by_request(attributes: dict[str, str], key: str) -> None:
+    """A request and its response share it, whatever the sender's own key is."""
+    assert record_from_http(headers(**attributes), b"", NOW, by_request=True).key == key
+
+
 def test_content_encoding_is_kept_and_the_body_is_not_inflated() -> None:
     record = record_from_http([*headers(), (b"content-encoding", b"gzip")], b"\x1f\x8b...", NOW)
     assert (record.headers["ce_contentencoding"], record.value) == ("gzip", b"\x1f\x8b...")

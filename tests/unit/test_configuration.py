@@ -119,6 +119,11 @@ MISTAKES = [
     ("{count: 100}", "{count: 19}", 11, "monitors[0].window.count", "expected at least 20", ""),
     ("{count: 100}", "{sliding: 19}", 11, "monitors[0].window.sliding", "expected at least 20", ""),
     ("{count: 100}", "{time: 5m, max_rows: 19}", 11, "monitors[0].window.max_rows", "expected at least 20", ""),
+    ("{count: 100}", "{count: 100, merge: true}", 11, "monitors[0].window.merge", "no meaning without time", ""),
+    ("{count: 100}", "{time: 5m, sample: 500}", 11, "monitors[0].window.sample", "no meaning without merge", ""),
+    ("{count: 100}", "{time: 5m, merge: true, max_rows: 99}", 11, "monitors[0].window.max_rows", "or say sample", ""),
+    ("{count: 100}", "{time: 5m, merge: true, sample: 99}", 11, "monitors[0].window.sample", "at least 100", ""),
+    ("{count: 100}", "{time: 5m, merge: 1}", 11, "monitors[0].window.merge", "expected true or false", ""),
     ("ert: 400", "ert: many", 15, "monitors[0].detector.params.ert", "ert must be a finite number, got 'many'", ""),
     ("ert: 400", "worst: yes", 15, "monitors[0].detector.params.worst", "must be a whole number, got true", ""),
     ("ert: 400", "correction: [bh]", 15, "monitors[0].detector.params.correction", "must be one of none", ""),
@@ -142,7 +147,7 @@ def test_the_examples_of_the_page_on_kafka_are_right(folder: Path) -> None:
     for name in ("ca.pem", "client.crt", "client.key"):
         (folder / name).touch()
     examples = re.findall(r"```yaml\n(.*?)```", (DOCS.parent / "kafka.md").read_text(), flags=re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         assert check(folder, example) == [], example
 
@@ -167,11 +172,25 @@ def test_the_examples_of_the_page_on_kafka_are_right(folder: Path) -> None:
             "needs a username",
         ),
         ("{type: kafka, bootstrap: 'a:1', state: payloads}", "transport.state", "another topic"),
+        ("{type: kafka, bootstrap: 'a:1', state: offpath-summaries}", "transport.state", "another topic"),
+        ("{type: kafka, bootstrap: 'a:1', summaries: payloads}", "transport.summaries", "another topic"),
+        ("{summaries: dead-letters}", "transport.summaries", "another topic"),
     ],
 )
 def test_mistakes_of_a_transport(folder: Path, transport: str, path: str, expected: str) -> None:
     (mistake,) = check(folder, f"transport: {transport}\n")
     assert (mistake.path, expected in mistake.expected) == (path, True), mistake
+
+
+def test_windows_that_cannot_be_merged(folder: Path) -> None:
+    merging = GOOD.replace("{count: 100}", "{time: 5m, merge: true, sample: 50000}")
+    assert check(folder, merging) == []
+    (mistake,) = check(folder, merging + "transport: {type: kafka, bootstrap: 'a:1'}\n")
+    assert mistake.path == "monitors[0].window.sample"
+    assert "say at most 41,539" in mistake.expected
+    assert check(folder, merging.replace("50000", "41539") + "transport: {type: kafka, bootstrap: 'a:1'}\n") == []
+    (mistake,) = check(folder, merging.replace("TabularDrift", "IForest").replace("ert: 400", "share: 0.1"))
+    assert (mistake.path, "no use to IForest" in mistake.expected) == ("monitors[0].window.merge", True)
 
 
 def test_no_secret_of_kafka_is_shown(folder: Path) -> None:

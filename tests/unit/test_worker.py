@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from monitor import worker as worker_module
 from monitor.events import Checkpoint, DeadLetter, Delivery, Record
 from monitor.outcome import Outcome, Tally
-from monitor.transport.base import Assigned, Block, Idle, Revoked, Signal, Unavailable
+from monitor.parts import Part, from_record
+from monitor.transport.base import Assigned, Block, Idle, Quiet, Revoked, Signal, Unavailable
 from monitor.worker import Worker, dead_letter_record
 
 
@@ -72,10 +74,10 @@ class FakePipeline:
         findings: Any = [
             SimpleNamespace(alarm=False, id=d.offset, first=SimpleNamespace(partition=partition)) for d in deliveries
         ]
-        return Outcome(findings, letters, Tally())
+        return Outcome(findings, letters, Tally(), [])
 
     def expire(self, now: float) -> Outcome:
-        return Outcome([], [], Tally())
+        return Outcome.empty()
 
     def checkpoint(self, partition: str) -> Checkpoint:
         return Checkpoint(self.position[partition])
@@ -176,6 +178,82 @@ def test_nothing_is_committed_for_a_partition_that_was_taken_away() -> None:
     worker._commit_every = 1e9
     asyncio.run(worker.run())
     assert not [entry for entry in journal.entries if entry[0] == "commit"]
+
+
+class Summing(FakePipeline):
+    """A part of a window for every event, and for every look at the clock."""
+
+    def process(self, partition: str, deliveries: Sequence[Delivery]) -> Outcome:
+        super().process(partition, deliveries)
+        return Outcome.empty()._replace(parts=[Part("m", "f", partition, d.offset, 60.0) for d in deliveries])
+
+    def quiet(self, partitions: Sequence[str], now: float) -> Outcome:
+        return Outcome.empty()._replace(parts=[Part("m", "f", p, 0, 60.0, idle=now) for p in partitions])
+
+
+class Summaries:
+    def __init__(self, journal: Journal, failures: int = 0) -> None:
+        self.journal, self.failures = journal, failures
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("away")
+        self.journal.note("summaries", [from_record(record).partition for record in records])
+
+
+def summing(signals: Sequence[Signal], failures: int = 0) -> tuple[Worker, Journal, Numbers]:
+    worker, journal, numbers = make(signals)
+    pipeline: Any = Summing()
+    summaries: Any = Summaries(journal, failures)
+    worker._pipeline, worker._summaries = pipeline, summaries
+    return worker, journal, numbers
+
+
+def test_summaries_are_published_before_their_offset_is_committed() -> None:
+    worker, journal, numbers = summing([Assigned("t/0", None, 0), block(0)], failures=2)
+    asyncio.run(worker.run())
+    told = [entry for entry in journal.entries if entry[0] in ("summaries", "commit")]
+    assert told == [("summaries", ["t/0"]), ("commit", {"t/0": 1})]
+    assert numbers.errors == ["summaries"] * 2
+
+
+def test_no_summary_is_published_of_a_partition_that_was_taken_away() -> None:
+    signals = [Assigned("t/0", None, 0), Assigned("t/1", None, 0), block(0, "t/1"), block(0), Revoked("t/1"), Idle(0)]
+    worker, journal, _ = summing(signals)
+    worker._commit_every = 1e9
+    asyncio.run(worker.run())
+    assert [entry for entry in journal.entries if entry[0] == "summaries"] == [("summaries", ["t/0"])]
+
+
+def test_a_quiet_partition_is_told_of_while_another_is_busy() -> None:
+    worker, journal, _ = summing([Assigned("t/0", None, 0), Assigned("t/1", None, 0), block(0), Quiet(("t/1",), 5.0)])
+    worker._commit_every = 1e9
+    asyncio.run(worker.run())
+    assert ("summaries", ["t/0", "t/1"]) in journal.entries
+
+
+def test_workers_that_share_sinks_write_in_turns() -> None:
+    """What one writes while another flushes is not durable when that flush ends."""
+    first, journal, _ = make([Assigned("t/0", None, 0), block(0), block(2)])
+    second, _, _ = make([Assigned("t/1", None, 0), block(4, "t/1"), block(6, "t/1")])
+    second._outlets, second._turn = first._outlets, first._turn
+    sink: Any = first._outlets[0].sink
+    flush = sink.flush
+
+    async def slow() -> None:
+        await asyncio.sleep(0.001)
+        await flush()
+
+    sink.flush = slow
+
+    async def both() -> None:
+        await asyncio.gather(first.run(), second.run())
+
+    asyncio.run(both())
+    names = [entry[0] for entry in journal.entries if entry[0] in ("write", "flush")]
+    assert names.count("write") == 4
+    assert all(after == "flush" for before, after in pairwise(names) if before == "write")
 
 
 def test_stop_ends_after_the_block_and_commits() -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from monitor.events import Partition
 from monitor.transport.kafka.checkpoints import States
 from monitor.transport.kafka.connect import connect
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
@@ -61,6 +62,10 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise Unavailable(f"topic {topic} was made, but is not known after {self.options.timeout:g} s")
             time.sleep(0.05)
+
+    def partitions(self, topic: str) -> tuple[Partition, ...]:
+        """The topic's partitions, as far as they are known now."""
+        return tuple(f"{topic}/{number}" for number in range(self._client.partitions(topic)))
 
     def publisher(self, topic: str) -> KafkaPublisher:
         """All publishers of a process share its one sending thread."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from monitor.events import Checkpoint, Partition
-from monitor.transport.base import Assigned, Block, Idle, Leaving, Revoked, Waiting
+from monitor.transport.base import Assigned, Block, Idle, Leaving, Quiet, Revoked, Waiting
 from monitor.transport.kafka.checkpoints import States
 from monitor.transport.kafka.errands import Errands
 from monitor.transport.kafka.port import Member
@@ -65,7 +65,8 @@ class Pump:
         self.listening = self.leaving = False
         self._paused = False
         self._rewind = False
-        self._ask_at = 0.0
+        self._ask_at = self._look_at = 0.0
+        self._fed: set[int] = set()
         self._asked = 0.0
         self._failing = 0
         self._thread = threading.Thread(target=self._run, name="offpath-kafka-poll", daemon=True)
@@ -174,6 +175,8 @@ class Pump:
                 self._signals.put(Block(self.name(partition), tuple(deliveries), end))
         if found:
             self._failing = 0
+            self._fed.update(partition for partition, _ in found)
+            self._tell_quiet()
             self._ask_at = max(self.polled, self._asked + SOON_SECONDS)
         else:
             # kafka-python answers at once, and would be asked again at once, when a broker is missing
@@ -209,17 +212,29 @@ class Pump:
         else:
             self._signals.put(Waiting())
 
+    def _tell_quiet(self) -> None:
+        """Something came: say of partitions that had nothing for a while that they have nothing, if it is so."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        wanted, self._fed, self._look_at = self.owned - self._fed, set(), now + IDLE_SECONDS
+        if wanted and not self._rewind and (quiet := self._read_out(wanted)):
+            self._signals.put(Quiet(tuple(self.name(p) for p in quiet), self._clock()))
+
     def _caught_up(self) -> bool:
-        if not self.owned:
-            return False
+        owned = set(self.owned)
+        return bool(owned) and self._read_out(owned) == sorted(owned)
+
+    def _read_out(self, partitions: Collection[int]) -> list[int]:
+        """Those in which nothing is left to read."""
         try:
-            ends = self._member.ends(sorted(self.owned))
+            ends = self._member.ends(sorted(partitions))
             positions = self._member.positions()
         except Unavailable as error:
             self._tell(error)
-            return False
+            return []
         self._failing = 0
-        return all(positions.get(partition, -1) >= end for partition, end in ends.items())
+        return sorted(partition for partition, end in ends.items() if positions.get(partition, -1) >= end)
 
     def _wait_out(self, error: Unavailable) -> None:
         self._tell(error)

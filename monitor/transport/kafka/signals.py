@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Collection
 
 from monitor.events import Partition
-from monitor.transport.base import Block, Signal
+from monitor.transport.base import Block, Quiet, Signal
 
 RECORD_BYTES = 1000
 """What a delivery costs in memory beside its value."""
@@ -75,7 +75,8 @@ class Signals:
         return self._full
 
     async def get(self, *, blocks: bool = True, seconds: float | None = None) -> Signal | None:
-        """The next signal; ``None`` at the end, and when none came in time. Without ``blocks``, the next that is none.
+        """The next signal; ``None`` at the end, and when none came in time. Without ``blocks``, the next that is none,
+        nor follows from one.
 
         Raises what :meth:`end` was given.
         """
@@ -101,7 +102,7 @@ class Signals:
 
     def _next(self, *, blocks: bool) -> Signal | None:
         for i, signal in enumerate(self._queue):
-            if blocks or not isinstance(signal, Block):
+            if blocks or not isinstance(signal, (Block, Quiet)):
                 del self._queue[i]
                 self._bytes -= _cost(signal)
                 self._full = self._full and self._bytes > self._limit // 2
