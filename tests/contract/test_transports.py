@@ -421,6 +421,8 @@ def test_every_partition_is_assigned_before_the_first_block(transport: Any) -> N
         assert all(signal.checkpoint is None and signal.start == 0 for signal in seen[:3])
         assert not any(isinstance(signal, Assigned) for signal in seen[3:])
         for block in seen[3:-1]:
+            if isinstance(block, Quiet):
+                continue
             assert block.end_offset >= block.deliveries[-1].offset + 1
             assert {delivery.partition for delivery in block.deliveries} == {block.partition}
 

@@ -120,6 +120,7 @@ class Pump:
             starts[partition] = start
             self.owned.add(partition)  # before it is told: whoever reads the signal may commit
             self._signals.put(Assigned(self.name(partition), checkpoint, start))
+        self._look_at = time.monotonic() + IDLE_SECONDS
         return starts
 
     def _warn(self, partition: int, offset: int, oldest: int, end: int) -> None:
