@@ -64,13 +64,20 @@ class MergePipeline:
             try:
                 self._take(state, from_record(delivery.record), delivery, outcome)
             except InvalidEvent as error:
-                if delivery.offset >= state.resumed:
-                    outcome.tally.invalid[error.reason] += 1
-                    outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error)))
+                self._reject(state, delivery, error, outcome)
+            except Exception as error:  # a defect of ours: one record must not stop all that come after it
+                told = InvalidEvent("internal_error", f"please report this: {type(error).__name__}: {error}")
+                self._reject(state, delivery, told, outcome)
             state.position = delivery.offset
         state.next = max(state.next, state.position + 1)
         self._count_waiting(outcome)
         return outcome
+
+    @staticmethod
+    def _reject(state: _State, delivery: Delivery, error: InvalidEvent, outcome: Outcome) -> None:
+        if delivery.offset >= state.resumed:  # else told before the restart
+            outcome.tally.invalid[error.reason] += 1
+            outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error)))
 
     def _count_waiting(self, outcome: Outcome) -> None:
         waiting = outcome.tally.waiting

@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from monitor.dead_letters import CUT, cut, dead_letter_record, place_of
 from monitor.events import Checkpoint, DeadLetter, Delivery, Partition, Record
 from monitor.outcome import Outcome, Tally
 from monitor.parts import Part, to_record
@@ -32,11 +33,6 @@ from monitor.transport.base import (
     Waiting,
 )
 from sinks.base import Finding, Sink
-
-CUT = "offpath-cut"
-"""Header of a dead letter that holds only the first :data:`CUT_BYTES` of the original, with the original's size."""
-
-CUT_BYTES = 64 * 1024
 
 log = logging.getLogger("offpath.worker")
 
@@ -223,7 +219,7 @@ class Worker:
 
     async def _bury(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters[:3]:
-            log.warning("dead letter from %s: %s: %s", _place(letter), letter.reason, letter.message)
+            log.warning("dead letter from %s: %s: %s", place_of(letter), letter.reason, letter.message)
         records = [dead_letter_record(letter) for letter in letters]
         self._observer.dead_letters([letter.reason for letter in letters])
         await self._until_taken("dead_letters", lambda: self._publish(records))
@@ -237,7 +233,7 @@ class Worker:
                 for record in records:
                     await self._publish([record])
             elif CUT not in records[0].headers:
-                await self._publish([_cut(records[0])])
+                await self._publish([cut(records[0])])
             else:
                 self._observer.error("dead_letters")
                 log.error("the dead-letter topic rejects a record, which is lost: %s", error)
@@ -308,24 +304,3 @@ class Worker:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF)
-
-
-def _cut(record: Record) -> Record:
-    value = record.value or b""
-    return record._replace(value=value[:CUT_BYTES], headers={**record.headers, CUT: f"of {len(value)} bytes"})
-
-
-def _place(letter: DeadLetter) -> str:
-    return f"{letter.delivery.partition}:{letter.delivery.offset}"
-
-
-def dead_letter_record(letter: DeadLetter) -> Record:
-    """The original bytes and headers, with the reason, the message, the position and for whom it was."""
-    record = letter.delivery.record
-    told = {
-        "offpath-reason": letter.reason,
-        "offpath-error": letter.message[:1000].encode(errors="replace").decode(),  # it may cite half a character
-        "offpath-position": _place(letter),
-        "offpath-monitor": letter.monitor,
-    }
-    return Record(record.key, {**record.headers, **told}, record.value or b"", record.timestamp)

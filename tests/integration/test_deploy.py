@@ -254,7 +254,7 @@ def test_topics_are_those_of_the_configuration_as_it_would_make_them(host: Path)
     transport = settings.transport
     assert isinstance(transport, KafkaTransportSettings)
     findings = {topic for sink in settings.sinks if (topic := getattr(sink, "topic", None))}
-    assert topics.keys() == {transport.topic, transport.dead_letters, transport.state, *findings}
+    assert topics.keys() == {transport.topic, transport.dead_letters, transport.state, transport.summaries, *findings}
     readme = (DEPLOY / "kafka/README.md").read_text().replace("\\\n", "")
     for name, spec in topics.items():
         layout = TopicLayout(compact=name == transport.state)

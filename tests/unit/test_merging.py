@@ -21,7 +21,7 @@ from monitor.event_time import ident
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
 from monitor.findings import MonitorSpec
 from monitor.merge_pipeline import MergePipeline
-from monitor.merging import MOST_WAITING
+from monitor.merging import MOST_WAITING, Merger
 from monitor.parts import IDLE, PASSED, SUMMARY, Part, from_record, largest_record, to_record
 from monitor.pipeline import Pipeline
 from monitor.routing import Feed, ModelRoute
@@ -386,6 +386,23 @@ def test_summaries_of_before_a_change_are_left_out(made: Part, why: str) -> None
     outcome = merging.process("summaries/0", [Delivery("summaries/0", 0, to_record(made, 0.0))])
     assert (outcome.findings, outcome.dead_letters) == ([], [])
     assert outcome.tally.skipped["foreign_summary"] == 1, why
+
+
+def test_an_internal_error_costs_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    merging = MergePipeline([spec()], ["payloads/0"])
+    merging.assign("summaries/0", None)
+    take = Merger.take
+
+    def broken(self: Merger, made: Part, offset: int, time: float) -> str:
+        if offset == 0:
+            raise ZeroDivisionError("boom")
+        return take(self, made, offset, time)
+
+    monkeypatch.setattr(Merger, "take", broken)
+    records = [to_record(part(0, number), 0.0) for number in (5, 6)]
+    outcome = merging.process("summaries/0", [Delivery("summaries/0", i, record) for i, record in enumerate(records)])
+    assert [letter.reason for letter in outcome.dead_letters] == ["internal_error"]
+    assert len(outcome.findings) == 1
 
 
 def test_alarms_wait_for_consecutive_windows_also_after_a_restart() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from monitor import worker as worker_module
+from monitor.dead_letters import dead_letter_record
 from monitor.events import Checkpoint, DeadLetter, Delivery, Record
 from monitor.outcome import Outcome, Tally
 from monitor.parts import Part, from_record
 from monitor.transport.base import Assigned, Block, Idle, Quiet, Revoked, Signal, Unavailable
-from monitor.worker import Worker, dead_letter_record
+from monitor.worker import Worker
 
 
 def block(offset: int, partition: str = "t/0") -> Block:
