@@ -51,6 +51,8 @@ class CountWindow:
     def push(self, *events: Rows) -> Iterator[Batch]:
         for rows in events:
             n = len(rows.x)
+            if not n:  # it belongs to no window: whether it was seen must change none
+                continue
             after = self._filled + n
             if self._buffer is not None and self._filled > 0 and after < self.size and rows.offset > self._start[0]:
                 self._buffer[self._filled : after] = rows.x  # the common case: all rows fit into the open window
