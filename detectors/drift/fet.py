@@ -33,7 +33,7 @@ class FETDrift(ColumnwiseDrift):
     >>> detector.predict(rng.random((100, 1)) < 0.1).state
     'ok'
     >>> detector.predict(rng.random((100, 1)) < 0.5).reasons[0].text
-    'x0: share of 0 91 % -> 53 %'
+    'x0: share of 1 9 % -> 47 %'
     """
 
     detector_type = "FETDrift"
