@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
-from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition, Record
+from monitor.events import Checkpoint, Delivery, Partition, Record
 from monitor.findings import MonitorSpec
 from monitor.merging import Merger
 from monitor.outcome import Outcome
 from monitor.parts import Part, from_record
+from monitor.progress import Progress
 
 _NO_RECORD = Record(None, {}, b"", 0.0)
 
@@ -20,14 +19,11 @@ FOREIGN = "foreign_summary"
 """A summary of a monitor that is not configured here, or not so: of before a change of the configuration."""
 
 
-class _State:
+class _State(Progress):
     """What is remembered of one partition of the topic."""
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
-        saved = json.loads(checkpoint.state) if checkpoint and checkpoint.state else {}
-        self.resumed = int(saved.get("next", checkpoint.offset if checkpoint else 0))
-        self.next, self.position = self.resumed, -1
-        self.saved: Mapping[str, Any] = saved.get("monitors", {})
+        super().__init__(checkpoint)
         self.mergers: dict[str, Merger] = {}
 
 
@@ -63,21 +59,12 @@ class MergePipeline:
         for delivery in deliveries:
             try:
                 self._take(state, from_record(delivery.record), delivery, outcome)
-            except InvalidEvent as error:
-                self._reject(state, delivery, error, outcome)
-            except Exception as error:  # a defect of ours: one record must not stop all that come after it
-                told = InvalidEvent("internal_error", f"please report this: {type(error).__name__}: {error}")
-                self._reject(state, delivery, told, outcome)
+            except Exception as error:
+                state.reject(delivery, error, outcome)
             state.position = delivery.offset
-        state.next = max(state.next, state.position + 1)
+        state.passed()
         self._count_waiting(outcome)
         return outcome
-
-    @staticmethod
-    def _reject(state: _State, delivery: Delivery, error: InvalidEvent, outcome: Outcome) -> None:
-        if delivery.offset >= state.resumed:  # else told before the restart
-            outcome.tally.invalid[error.reason] += 1
-            outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error)))
 
     def _count_waiting(self, outcome: Outcome) -> None:
         waiting = outcome.tally.waiting
@@ -128,13 +115,9 @@ class MergePipeline:
     def checkpoint(self, partition: Partition) -> Checkpoint | None:
         """Where to resume, or ``None`` while the state of the last checkpoint is still being rebuilt."""
         state = self._partitions[partition]
-        if state.position + 1 < state.resumed:
-            return None
-        lows = [low for merger in state.mergers.values() if (low := merger.low()) is not None]
-        saved = {name: known for name, known in state.saved.items() if name in self._specs}
-        monitors = {**saved, **{name: merger.state() for name, merger in state.mergers.items()}}
-        text = json.dumps({"next": state.next, "monitors": monitors}, separators=(",", ":"))
-        return Checkpoint(min(lows, default=state.next), text)
+        mergers = state.mergers
+        lows = [merger.low() for merger in mergers.values()]
+        return state.checkpoint(lows, {name: merger.state() for name, merger in mergers.items()}, self._specs)
 
     def fill(self) -> Mapping[str, float]:
         """Nothing: windows fill where the rows are."""

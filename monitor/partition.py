@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -15,21 +12,18 @@ from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
 from monitor.judge import InstanceJudge, Judge, SummingJudge, make_judge
 from monitor.outcome import Outcome, Tally
+from monitor.progress import Progress
 from monitor.routing import Feed
 
 
-class PartitionState:
+class PartitionState(Progress):
     """Everything that is remembered of one partition."""
 
     def __init__(self, partition: Partition, lookback: int, checkpoint: Checkpoint | None) -> None:
-        saved = json.loads(checkpoint.state) if checkpoint and checkpoint.state else {}
+        super().__init__(checkpoint)
         self.partition = partition
-        self.resumed = int(saved.get("next", checkpoint.offset if checkpoint else 0))
-        self.next = self.resumed
-        self.position = -1
         self.seen = Seen(lookback)
         self.lookback = lookback
-        self.saved: Mapping[str, Any] = saved.get("monitors", {})
         self.judges: dict[str, Judge] = {}
         self.joiners: dict[int, Joiner[tuple[EventRows, Array]]] = {}
         self.widths: dict[int, int] = {}

@@ -6,7 +6,6 @@ killed and starts again from its checkpoint reaches the same findings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,7 +15,6 @@ from monitor.codecs.combined import split
 from monitor.codecs.detect import is_probe
 from monitor.events import (
     Checkpoint,
-    DeadLetter,
     Delivery,
     InvalidEvent,
     Partition,
@@ -74,16 +72,13 @@ class Pipeline:
         for delivery in deliveries:
             try:
                 self._take(state, delivery, gathered, outcome)
-            except InvalidEvent as error:
-                self._reject(state, delivery, error, "", outcome)
-            except Exception as error:  # a defect of ours: one event must not stop all that come after it
-                told = InvalidEvent("internal_error", f"please report this: {type(error).__name__}: {error}")
-                self._reject(state, delivery, told, "", outcome)
+            except Exception as error:
+                state.reject(delivery, error, outcome)
             state.position = delivery.offset
             if gathered.rows >= GATHERED_ROWS:
                 gathered.judge(state, outcome)
         gathered.judge(state, outcome)
-        state.next = max(state.next, state.position + 1)
+        state.passed()
         return outcome
 
     def expire(self, now: float) -> Outcome:
@@ -121,14 +116,9 @@ class Pipeline:
     def checkpoint(self, partition: Partition) -> Checkpoint | None:
         """Where to resume, or ``None`` while the state of the last checkpoint is still being rebuilt."""
         state = self._partitions[partition]
-        if state.position + 1 < state.resumed:
-            return None
         judges = state.judges
-        lows = [low for judge in judges.values() if (low := judge.window.low()) is not None]
-        saved = {name: known for name, known in state.saved.items() if name in self._names}
-        monitors = {**saved, **{name: judge.state() for name, judge in judges.items()}}
-        text = json.dumps({"next": state.next, "monitors": monitors}, separators=(",", ":"))
-        return Checkpoint(min(lows, default=state.next), text)
+        lows = [judge.window.low() for judge in judges.values()]
+        return state.checkpoint(lows, {name: judge.state() for name, judge in judges.items()}, self._names)
 
     def fill(self) -> Mapping[str, float]:
         """How full each monitor's open window is, the fullest of its partitions."""
@@ -189,7 +179,7 @@ class Pipeline:
                 if error.reason in ("empty_body", "unknown_protocol") and is_probe(event):
                     tally.skipped["probe"] += fresh
                 else:
-                    self._reject(state, delivery, error, route.name, outcome)
+                    state.reject(delivery, error, outcome, route.name)
 
     def _feeds(
         self,
@@ -224,7 +214,7 @@ class Pipeline:
             outcome.tally.skipped["empty"] += delivery.offset >= state.resumed
         for why, names in refused.items():
             whose = target.route.name if len(names) == len(target.feeds) else ", ".join(names)
-            self._reject(state, delivery, InvalidEvent(*why), whose, outcome)
+            state.reject(delivery, InvalidEvent(*why), outcome, whose)
 
     @staticmethod
     def _join(state: PartitionState, feed: Feed, taken: EventRows, tally: Tally) -> EventRows | None:
@@ -240,11 +230,3 @@ class Pipeline:
         if len(x) != len(y):
             raise InvalidEvent("row_mismatch", f"the request has {len(x)} rows, its response {len(y)}")
         return EventRows(rows._replace(x=np.hstack([x, y])), request.event)
-
-    def _reject(
-        self, state: PartitionState, delivery: Delivery, error: InvalidEvent, model: str, outcome: Outcome
-    ) -> None:
-        if delivery.offset < state.resumed:  # told before the restart
-            return
-        outcome.tally.invalid[error.reason] += 1
-        outcome.dead_letters.append(DeadLetter(delivery, error.reason, str(error), model))
