@@ -49,11 +49,14 @@ protos: ## generate monitor/codecs/proto from its .proto files
 	$(PROTOC)/bin/python -m pip install --quiet --disable-pip-version-check "grpcio-tools==1.73.1" setuptools
 	$(PROTOC)/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. monitor/codecs/proto/*.proto
 
-test: lint ## lint and all tests shorter than a minute
-	$(BIN)/python -m pytest -m "not slow"
+# Most tests wait for servers, so that three processes keep two cores busy. A file's tests share its servers.
+PYTEST = $(BIN)/python -m pytest -n $(or $(PROCESSES),3) --dist loadfile
 
-test-all: lint ## the long ones too
-	$(BIN)/python -m pytest
+test: lint ## lint and all tests shorter than a minute (PROCESSES=3)
+	$(PYTEST) -m "not slow"
+
+test-all: test ## the long ones too, one after the other
+	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.dev ## the benchmarks, in their quick form
 	for b in benchmarks/*.py; do $(BIN)/python $$b --quick || exit 1; done

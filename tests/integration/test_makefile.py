@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STAND_IN = f"""#!{sys.executable}
 import signal, sys
-print("running", flush=True)
 try:
+    print("running", flush=True)
     while "--fail" not in sys.argv:
         signal.pause()
 except KeyboardInterrupt:
