@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from monitor.findings import MonitorSpec
 from monitor.outcome import REASONS
+from monitor.outflow import Outflow
 from monitor.settings import Settings, StoreSink, parse_duration
 from monitor.transport.base import Source
 from monitor.wiring.monitors import build_specs
@@ -114,8 +115,8 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     turn = asyncio.Lock()
 
     def work(source: Source, pipeline: Judging, parts: Publisher | None = None) -> Worker:
-        every = parse_duration(settings.worker.commit_every)
-        return Worker(source, pipeline, outlets, dead_letters, numbers, clock, every, parts, turn)
+        outflow = Outflow(outlets, dead_letters, parts, numbers, turn, source.pause)
+        return Worker(source, pipeline, outflow, numbers, clock, parse_duration(settings.worker.commit_every))
 
     worker = work(source, build_pipeline(settings, specs), parts)
     second = Merging(work(summaries, merging), summaries) if merging is not None and summaries is not None else None

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from monitor import worker as worker_module
+from monitor import outflow as outflow_module
 from monitor.dead_letters import dead_letter_record
 from monitor.events import Checkpoint, DeadLetter, Delivery, Record
 from monitor.outcome import Outcome, Tally
+from monitor.outflow import Outflow
 from monitor.parts import Part, from_record
 from monitor.transport.base import Assigned, Block, Idle, Quiet, Revoked, Signal, Unavailable
 from monitor.worker import Worker
@@ -129,12 +130,13 @@ def make(
     source: Any = FakeSource(journal, signals, commit_failures)
     pipeline: Any = FakePipeline()
     observer: Any = numbers
-    return Worker(source, pipeline, [sink], sink, observer, lambda: 0.0, commit_every=0.0), journal, numbers
+    outflow = Outflow([sink], sink, None, observer, asyncio.Lock(), source.pause)
+    return Worker(source, pipeline, outflow, observer, lambda: 0.0, commit_every=0.0), journal, numbers
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(outflow_module, "FIRST_BACKOFF", 0.001)
 
 
 def test_findings_are_flushed_before_their_offset_is_committed() -> None:
@@ -207,7 +209,7 @@ def summing(signals: Sequence[Signal], failures: int = 0) -> tuple[Worker, Journ
     worker, journal, numbers = make(signals)
     pipeline: Any = Summing()
     summaries: Any = Summaries(journal, failures)
-    worker._pipeline, worker._summaries = pipeline, summaries
+    worker._pipeline, worker._outflow._summaries = pipeline, summaries
     return worker, journal, numbers
 
 
@@ -238,8 +240,9 @@ def test_workers_that_share_sinks_write_in_turns() -> None:
     """What one writes while another flushes is not durable when that flush ends."""
     first, journal, _ = make([Assigned("t/0", None, 0), block(0), block(2)])
     second, _, _ = make([Assigned("t/1", None, 0), block(4, "t/1"), block(6, "t/1")])
-    second._outlets, second._turn = first._outlets, first._turn
-    sink: Any = first._outlets[0].sink
+    ours, theirs = first._outflow, second._outflow
+    theirs._outlets, theirs._turn = ours._outlets, ours._turn
+    sink: Any = ours._outlets[0].sink
     flush = sink.flush
 
     async def slow() -> None:
