@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.commands.wording import counted
+
 if TYPE_CHECKING:
     from monitor.settings import Settings
 
@@ -35,21 +37,17 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([mistake._asdict() for mistake in mistakes], default=str))
     elif settings is None:
         print("\n".join(map(str, mistakes)))
-        print(_counted(len(mistakes), "mistake"))
+        print(counted(len(mistakes), "mistake"))
     else:
         _summary(args.file, settings)
     return 2 if mistakes else 0
 
 
 def _summary(file: Path, settings: Settings) -> None:
-    models, monitors = _counted(len(settings.models), "model"), _counted(len(settings.monitors), "monitor")
+    models, monitors = counted(len(settings.models), "model"), counted(len(settings.monitors), "monitor")
     idle = "" if settings.monitors else ": there is nothing that `offpath worker` would judge"
     print(f"{file}: OK: {models}, {monitors}{idle}")
     for monitor in settings.monitors:
         sinks = monitor.sinks if monitor.sinks is not None else [sink.name for sink in settings.sinks]
         what = f"{monitor.detector.type} on the {monitor.side} of {monitor.model}"
         print(f"  {monitor.name}: {what}, {monitor.window}, to {', '.join(sinks) or 'no sink'}")
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

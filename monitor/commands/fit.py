@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.commands.progress import Bar, progress_bar
 from monitor.commands.promise import false_alarms
 from monitor.commands.usage import UsageError
+from monitor.commands.wording import counted
 
 if TYPE_CHECKING:
     from detectors.base import Detector, Feature
@@ -121,7 +122,7 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
     if unusable:
         reasons = ", ".join(f"{n} {reason}" for reason, n in unusable.most_common())
         print(
-            f"warning: {_counted(unusable.total(), 'event')} of {args.log} could not be used: {reasons}",
+            f"warning: {counted(unusable.total(), 'event')} of {args.log} could not be used: {reasons}",
             file=sys.stderr,
         )
     window = monitor.window.count or monitor.window.sliding or WINDOW
@@ -150,22 +151,18 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _report(detector: Detector, table: Table, out: Path) -> None:
     meta = detector.meta
-    print(f"{meta.detector_type}: {len(table.rows):,} rows, {_counted(len(table.features), 'column')} -> {out}")
+    print(f"{meta.detector_type}: {len(table.rows):,} rows, {counted(len(table.features), 'column')} -> {out}")
     for name in table.empty():
         print(f"warning: column {name} of the reference holds no value at all: it cannot be watched", file=sys.stderr)
     print(f"  columns   {', '.join(_kind(feature) for feature in table.features)}")
     verdict = detector.predict(table.rows[: max(meta.min_rows, min(len(table.rows), 1000))])
     if verdict.threshold is not None:
         print(f"  threshold {verdict.threshold:.6g}")
-    print(f"  minimum   {_counted(meta.min_rows, 'row')} a window")
+    print(f"  minimum   {counted(meta.min_rows, 'row')} a window")
 
 
 def _kind(feature: Feature) -> str:
     """The column, and how it was taken: a wrong cell among numbers makes them labels."""
     if feature.kind == "numeric":
         return feature.name
-    return f"{feature.name} ({_counted(len(feature.categories), 'label')})"
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    return f"{feature.name} ({counted(len(feature.categories), 'label')})"

@@ -27,12 +27,12 @@ def complete(values: dict[str, Any]) -> None:
 
 
 def resolve_paths(values: dict[str, Any], base: Path) -> None:
-    """Make relative paths relative to the file, in place."""
+    """Make relative paths relative to the file, in place; ``~`` is the home of who starts the command."""
 
     def resolve(section: Any, key: str) -> None:
         text = section.get(key) if isinstance(section, dict) else None
         if isinstance(text, str) and text not in ("", "-"):
-            section[key] = str(base / text)
+            section[key] = str(base / _at_home(Path(text)))
 
     for section, key in (
         *_PATHS,
@@ -53,3 +53,10 @@ def resolve_paths(values: dict[str, Any], base: Path) -> None:
     for _, monitor in items(values.get("monitors")):
         for key in ("artifact", "reference"):
             resolve(monitor.get("detector"), key)
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user who is not known: then it is a name like any other
+        return path

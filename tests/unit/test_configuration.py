@@ -64,6 +64,16 @@ def test_a_good_one_has_no_mistakes(folder: Path) -> None:
     assert loaded.transport.path == str(folder / ".offpath/log.db")
 
 
+def test_a_path_may_be_below_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    text = GOOD.replace("path: findings.db", "path: ~/findings.db").replace("train.csv", "~/train.csv")
+    assert check(folder, text) == []
+    loaded = configuration.load(folder / "offpath.yaml", {})
+    assert loaded.monitors[0].detector.reference == str(folder / "train.csv")
+    assert getattr(loaded.sinks[0], "path", None) == str(folder / "findings.db")
+    assert "~nobody-here/x.csv" in str(check(folder, GOOD.replace("train.csv", "~nobody-here/x.csv")))
+
+
 # replaced text, by what, line, path, said, nearest word
 MISTAKES = [
     ("    window:", "    windw:", 11, "monitors[0].windw", "unknown key", "window"),
