@@ -17,6 +17,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same under nohup
 
 
+GZIP = b"\x1f\x8b"
+
+
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     """A broker with plain, TLS, mutual TLS and SASL listeners. Who freezes or kills it leaves it running."""
@@ -54,3 +57,10 @@ def lenient_with_sockets() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Packed and long bodies by length: processes that share the tests must agree on names, and gzip writes the time."""
+    if isinstance(val, bytes) and (val.startswith(GZIP) or len(val) > 40):
+        return f"{len(val)}-bytes"
+    return None
