@@ -69,11 +69,11 @@ class ChiSquareOnCells:
         share = counts * np.repeat(1.0 / np.maximum(n, 1.0), self._widths)
         gap = np.square(share - self._share)
         pooled = counts + self._reference
-        terms = np.empty((3, counts.size))
-        np.divide(gap, np.maximum(pooled, 1.0), out=terms[0])
-        np.divide(gap, np.maximum(share + self._share, 1e-300), out=terms[1])
-        np.greater(pooled, 0.0, out=terms[2])
-        sums = np.add.reduceat(terms, self._bounds, axis=1)[:, ::2]
+        per_cell = np.empty((3, counts.size))
+        np.divide(gap, np.maximum(pooled, 1.0), out=per_cell[0])
+        np.divide(gap, np.maximum(share + self._share, 1e-300), out=per_cell[1])
+        np.greater(pooled, 0.0, out=per_cell[2])
+        sums = np.add.reduceat(per_cell, self._bounds, axis=1)[:, ::2]
         statistic = sums[0] * n * self._n_ref
         p = chdtrc(np.maximum(sums[2] - 1.0, 1.0), statistic)
         part = n / np.maximum(n + self._n_ref, 1.0)
@@ -87,9 +87,7 @@ class ChiSquareOnCells:
 
 def _likelihood_p(counts: Array, pooled: Array, part: float) -> float:
     """The p-value of one column by the likelihood ratio; ``part`` of all its values are the window's."""
-    g = terms(counts, pooled, np.full(counts.shape, part))
+    g = terms(counts, pooled, part)
     mean, variance = moments(pooled, part)
     rare = np.count_nonzero((pooled > 0.0) & (pooled * part < 5.0))
-    return float(
-        tail(*(np.array([value], dtype=np.float64) for value in (g.sum(), mean.sum(), variance.sum(), rare)))[0]
-    )
+    return tail(float(g.sum()), float(mean.sum()), float(variance.sum()), int(rare))

@@ -31,7 +31,7 @@ _SMALL_SHARE = 0.01  # of the window, below which a binomial is taken for Poisso
 _GRID = np.geomspace(1e-3, _LARGE, 160)
 
 
-def terms(x: Array, total: Array, share: Array) -> Array:
+def terms(x: Array, total: Array, share: Array | float) -> Array:
     """Each category's part of G; ``x`` of its ``total`` values are in the window, whose share of all rows is ``share``.
 
     >>> terms(np.array([1.0, 0.0]), np.array([1.0, 0.0]), np.array([0.05, 0.05])).round(3).tolist()
@@ -82,7 +82,7 @@ def _binomial(share: float) -> tuple[Array, Array]:
         x = np.minimum(x, k)
         log_p = gammaln(k + 1) - gammaln(x + 1) - gammaln(k - x + 1) + x * np.log(share) + (k - x) * np.log1p(-share)
         p = np.where(inside, np.exp(log_p), 0.0)
-        g = terms(x, np.broadcast_to(k, x.shape), np.full(x.shape, share))
+        g = terms(x, k, share)
         means[start : start + 512] = mean = (p * g).sum(axis=1)
         variances[start : start + 512] = (p * np.square(g - mean[:, None])).sum(axis=1)
     return means, variances
@@ -99,14 +99,13 @@ def _poisson() -> tuple[Array, Array]:
     return mean, (p * np.square(g - mean[:, None])).sum(axis=1)
 
 
-def tail(g: Array, mean: Array, variance: Array, rare: Array) -> Array:
-    """The probability of at least ``g`` for sums of terms with these sums of moments, their totals given.
+def tail(g: float, mean: float, variance: float, rare: int) -> float:
+    """The probability of at least ``g`` for a sum of terms with these sums of moments, their totals given.
 
     That a sum of counts is fixed takes the part of one term away, as it takes one degree of freedom. Beside the gamma
     distribution stands what one of ``rare`` categories can do alone, on top of the mean of all: less than that no
     p-value is.
     """
-    m, v = np.maximum(mean - 1.0, 1e-6), np.maximum(variance - 2.0, 1e-6)
-    alone = np.maximum(rare, 1.0) * chdtrc(1.0, np.maximum(g - m, 0.0))
-    found: Array = np.clip(np.maximum(chdtrc(2.0 * m * m / v, g * 2.0 * m / v), alone), 0.0, 1.0)
-    return found
+    m, v = max(mean - 1.0, 1e-6), max(variance - 2.0, 1e-6)
+    alone = max(rare, 1) * chdtrc(1.0, max(g - m, 0.0))
+    return float(min(max(chdtrc(2.0 * m * m / v, g * 2.0 * m / v), alone), 1.0))

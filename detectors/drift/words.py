@@ -28,7 +28,7 @@ def categorical_reason(column: ColumnReference, counts: Array) -> Reason:
     after = counts / max(counts.sum(), 1.0)
     pooled = counts + np.append(column.counts, column.unseen)
     part = counts.sum() / max(pooled.sum(), 1.0)
-    worst = int(terms(counts, pooled, np.full(counts.shape, part)).argmax())
+    worst = int(terms(counts, pooled, float(part)).argmax())
     name = column.feature.name
     label = column.feature.categories[worst] if worst < len(column.values) else "values not in the reference"
     old, new = float(before[worst]), float(after[worst])
