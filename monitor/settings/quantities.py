@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import PlainValidator, WithJsonSchema
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {
-    "": 1,
-    "B": 1,
-    "KB": 1000,
-    "MB": 1000**2,
-    "GB": 1000**3,
-    "KiB": 1024,
-    "MiB": 1024**2,
-    "GiB": 1024**3,
-}
-_DURATION = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?"
-_SIZE = r"([0-9]+(?:\.[0-9]+)?)\s*([KMG]i?B|B)?"
-_LONGEST = 36_500 * 86_400.0
-_LARGEST = 2**50
+
+class _Kind(NamedTuple):
+    """What is written how: a pattern of number and unit, units in the base unit, the one meant without any."""
+
+    pattern: str
+    units: dict[str, float]
+    unit: str
+    expected: str
+    largest: float
+    most: str
+
+
+_DURATION = _Kind(
+    r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?",
+    {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0},
+    "s",
+    "a duration is a number with ms, s, m, h or d, for example 30s or 5m",
+    36_500 * 86_400.0,
+    "expected a duration of at most 36500d",
+)
+_SIZE = _Kind(
+    r"([0-9]+(?:\.[0-9]+)?)\s*([KMG]i?B|B)?",
+    {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3},
+    "B",
+    "a size is a number with B, KB, MB, GB, KiB, MiB or GiB, for example 256KiB",
+    2**50,
+    "expected a size of at most 1048576GiB",
+)
 
 
 def parse_duration(text: str | float) -> float:
@@ -31,12 +44,7 @@ def parse_duration(text: str | float) -> float:
     >>> parse_duration("1.5h"), parse_duration(2)
     (5400.0, 2.0)
     """
-    seconds = _quantity(text, _DURATION, _UNITS, "s")
-    if seconds is None:
-        raise ValueError("a duration is a number with ms, s, m, h or d, for example 30s or 5m")
-    if seconds > _LONGEST:
-        raise ValueError("expected a duration of at most 36500d")
-    return seconds
+    return _quantity(text, _DURATION)
 
 
 def parse_size(text: str | float) -> int:
@@ -45,12 +53,7 @@ def parse_size(text: str | float) -> int:
     >>> parse_size("256KiB"), parse_size(10)
     (262144, 10)
     """
-    size = _quantity(text, _SIZE, _SIZES, "")
-    if size is None:
-        raise ValueError("a size is a number with B, KB, MB, GB, KiB, MiB or GiB, for example 256KiB")
-    if size > _LARGEST:
-        raise ValueError("expected a size of at most 1048576GiB")
-    return int(size)
+    return int(_quantity(text, _SIZE))
 
 
 def in_words(duration: str | float) -> str:
@@ -63,12 +66,18 @@ def in_words(duration: str | float) -> str:
     return text if text[-1:].isalpha() else f"{text}s"
 
 
-def _quantity(text: str | float, pattern: str, units: dict[str, Any], unit: str) -> float | None:
-    """In the base unit; ``None`` if it is no such quantity."""
+def _quantity(text: str | float, kind: _Kind) -> float:
+    """In the base unit. Raises :class:`ValueError` if it is no such quantity, or too large."""
+    found: float | None = None
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return float(min(text, _LARGEST * 2)) if 0 <= text < math.inf else None
-    found = re.fullmatch(pattern, text.strip()) if isinstance(text, str) else None
-    return float(found[1]) * units[found[2] or unit] if found else None
+        found = float(min(text, kind.largest * 2)) if 0 <= text < math.inf else None  # no float holds every int
+    elif isinstance(text, str) and (read := re.fullmatch(kind.pattern, text.strip())):
+        found = float(read[1]) * kind.units[read[2] or kind.unit]
+    if found is None:
+        raise ValueError(kind.expected)
+    if found > kind.largest:
+        raise ValueError(kind.most)
+    return found
 
 
 def _duration(text: Any) -> Any:
@@ -81,8 +90,8 @@ def _size(text: Any) -> Any:
     return text
 
 
-def _quantity_schema(pattern: str, *examples: str) -> WithJsonSchema:
-    members = [{"type": "string", "pattern": rf"^\s*{pattern}\s*$"}, {"type": "number", "minimum": 0}]
+def _quantity_schema(kind: _Kind, *examples: str) -> WithJsonSchema:
+    members = [{"type": "string", "pattern": rf"^\s*{kind.pattern}\s*$"}, {"type": "number", "minimum": 0}]
     return WithJsonSchema({"anyOf": members, "examples": list(examples)})
 
 
