@@ -59,7 +59,7 @@ test-all: test ## the long ones too, one after the other
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.dev ## the benchmarks, in their quick form
-	for b in benchmarks/*.py; do $(BIN)/python $$b --quick || exit 1; done
+	for b in $(filter-out benchmarks/report.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$b --quick || exit 1; done
 
 fuzz: $(VENV)/.dev ## coverage-guided fuzzing of the parsers (TIME=600 seconds each; TARGET=http1 for one)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[fuzz]"

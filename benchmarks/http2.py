@@ -8,15 +8,14 @@ No publishing. The cases run in turns in one process, so ratios hold on a noisy 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
+import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from report import Row, main, row
 
 from monitor.capture.conversation import Conversation
 from monitor.capture.frames import CLIENT, UPSTREAM
@@ -87,6 +86,7 @@ def http1(size: int) -> Script:
 
 
 def run(script: Script) -> float:
+    """CPU microseconds an exchange."""
     counters = Counters()
     recorder = Recorder(Shipping("http://sidecar"), lambda _: None, counters, time.time)
     conversation = Conversation(recorder, counters)
@@ -99,7 +99,7 @@ def run(script: Script) -> float:
     return taken
 
 
-def measure(size: int, rounds: int) -> Iterator[dict[str, Any]]:
+def beside_http1(size: int, rounds: int) -> Iterator[Row]:
     scripts = {
         "HTTP/1, an id each": http1(size),
         "gRPC, same headers": calls(size, METHOD, ids=False),
@@ -113,23 +113,14 @@ def measure(size: int, rounds: int) -> Iterator[dict[str, Any]]:
     base = times["HTTP/1, an id each"]
     for name, found in times.items():
         ratio = statistics.median(a / b for a, b in zip(found, base, strict=True))
-        yield {"bytes": size, "case": name, "us": statistics.median(found), "ratio": ratio}
+        yield row(f"{name}, {size:,} B", statistics.median(found), "us CPU/exchange")
+        yield row(f"{name}, {size:,} B: CPU to HTTP/1's", ratio, "x")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON with every row")
-    args = parser.parse_args()
-    rows = []
+def measure(quick: bool) -> Iterator[Row]:
     for size in (300, 4_000):
-        print(f"\nmessages of {size:,} bytes{'':8}us an exchange   ratio to HTTP/1")
-        for row in measure(size, 7 if args.quick else 40):
-            rows.append(row)
-            print(f"  {row['case']:32} {row['us']:12.1f} {row['ratio']:14.2f}", flush=True)
-    if args.json:
-        print(json.dumps({"benchmark": "http2", "rows": rows}))
+        yield from beside_http1(size, 7 if quick else 40)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main("http2", __doc__, measure))

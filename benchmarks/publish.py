@@ -10,9 +10,7 @@ events an exchange, to the same receiver and, for comparison, to an embedded log
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import socket
@@ -21,17 +19,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httptools
 import httpx
 import uvloop
+from report import Row, main, row
+from traffic.meters import cpu, resident
 
-from monitor.capture.child import command
-from monitor.capture.frames import CLIENT, DATA, HEADER, REPORT, UPSTREAM, FrameReader
+from monitor.capture.board import Board
+from monitor.capture.child import SOCKET_BYTES, command
+from monitor.capture.frames import CLIENT, DATA, HEADER, UPSTREAM
 from monitor.capture.metrics import sample
 from monitor.capture.plan import Address, Plan, Shipping, write_plan
 from monitor.events import Record
@@ -40,7 +40,7 @@ from monitor.transport.http import HttpPublisher
 
 RATE, TICK, CONNECTIONS = 1000, 0.01, 16
 BATCH = 20
-SIZES = {300: 300, 4096: 4096}
+SIZES = (300, 4096)
 TARGET_MICROSECONDS = 60.0
 
 
@@ -108,7 +108,7 @@ def ours(pipeline: int) -> Callable[[str, list[list[Record]]], Awaitable[None]]:
     return run
 
 
-def publishing(url: str, size: int, events: int, rounds: int) -> list[dict[str, Any]]:
+def publishing(url: str, size: int, events: int, rounds: int) -> Iterator[Row]:
     """CPU microseconds an event of this process, median of the rounds, in turns."""
     ways = {"httpx": with_httpx, "one at a time": ours(1), "pipelined": ours(32)}
     found: dict[str, list[float]] = {name: [] for name in ways}
@@ -119,116 +119,102 @@ def publishing(url: str, size: int, events: int, rounds: int) -> list[dict[str, 
             before = time.process_time()
             uvloop.run(way(url, some))
             found[name].append((time.process_time() - before) / (len(some) * BATCH) * 1e6)
-    return [
-        {"part": "publish", "way": name, "bytes": size, "microseconds": round(statistics.median(times), 1)}
-        for name, times in found.items()
-    ]
+    for name, times in found.items():
+        yield row(f"publish, {name}, {size:,} B", statistics.median(times), "us CPU/event")
 
 
-def cpu_seconds(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+class Shipper:
+    """A shipper process, fed over the tap's socket as the relay does."""
 
+    def __init__(self, url: str, size: int, folder: Path) -> None:
+        local = Address("127.0.0.1", 1)
+        told = Shipping("http://127.0.0.1:9081", url=url, log=str(folder / "log.db"), spool=str(folder / "spool.db"))
+        descriptor = write_plan(Plan(local, local, local, told))
+        board = Board.make()
+        self._board = Board(board)
+        self._tap, far = socket.socketpair()
+        self._tap.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        descriptors = (descriptor, board, far.fileno())
+        self.process = subprocess.Popen(command("shipper", *map(str, descriptors), "0"), pass_fds=descriptors)
+        far.close()
+        for inherited in (descriptor, board):
+            os.close(inherited)
+        self._request, self._response = exchange(size)
+        self._fed = 0
 
-def resident(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-
-
-def shipping(url: str, size: int, seconds: float, folder: Path) -> dict[str, Any]:
-    """CPU microseconds an exchange, and memory, of a shipper process."""
-    local = Address("127.0.0.1", 1)
-    told = Shipping("http://127.0.0.1:9081", url=url, log=str(folder / "log.db"), spool=str(folder / "spool.db"))
-    plan = write_plan(Plan(local, local, local, told))
-    near, far = socket.socketpair()
-    far.set_inheritable(True)
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
-    descriptors = (plan, far.fileno())
-    process = subprocess.Popen(command("shipper", *map(str, descriptors)), pass_fds=descriptors)
-    far.close()
-    os.close(plan)
-    request = b"POST /v1/models/income:predict HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
-    request += b"User-Agent: wrk\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
-    response = b"HTTP/1.1 200 OK\r\nServer: model\r\nContent-Type: application/json\r\n"
-    response += b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
-    reader, counters = FrameReader(), dict[str, float]()
-
-    def listen() -> None:
-        with suppress(BlockingIOError):
-            while data := near.recv(65536, socket.MSG_DONTWAIT):
-                for frame in reader.feed(data):
-                    if frame.kind == REPORT:
-                        counters.update(json.loads(frame.payload)["counters"])
-
-    def feed(seconds: float) -> int:
+    def feed(self, seconds: float) -> int:
+        """Exchanges at the rate; how many."""
         fed, began = 0, time.monotonic()
         while (now := time.monotonic()) < began + seconds:
             parts = []
             for i in range(int(RATE * TICK)):
                 connection = (fed + i) % CONNECTIONS
-                parts.append(HEADER.pack(DATA, CLIENT, len(request), connection, now) + request)
-                parts.append(HEADER.pack(DATA, UPSTREAM, len(response), connection, now) + response)
-            near.sendall(b"".join(parts))
+                parts.append(HEADER.pack(DATA, CLIENT, len(self._request), connection, now) + self._request)
+                parts.append(HEADER.pack(DATA, UPSTREAM, len(self._response), connection, now) + self._response)
+            self._tap.sendall(b"".join(parts))
             fed += int(RATE * TICK)
-            listen()
             time.sleep(max(0.0, began + fed / RATE - time.monotonic()))
+        self._fed += fed
         return fed
 
+    def lost(self) -> int:
+        """Events that were not published, ten seconds after the last exchange."""
+        deadline = time.monotonic() + 10
+        while self._published() < 2 * self._fed and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return 2 * self._fed - self._published()
+
+    def end(self) -> None:
+        self._tap.close()
+        self.process.wait(20)
+
+    def _published(self) -> int:
+        return int(self._board.read().counters[sample("published_total")])
+
+
+def exchange(size: int) -> tuple[bytes, bytes]:
+    """A request and its response."""
+    request = b"POST /v1/models/income:predict HTTP/1.1\r\nHost: model\r\nContent-Type: application/json\r\n"
+    request += b"User-Agent: wrk\r\nAccept: */*\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+    response = b"HTTP/1.1 200 OK\r\nServer: model\r\nContent-Type: application/json\r\n"
+    response += b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+    return request, response
+
+
+def shipping(url: str, size: int, seconds: float, folder: Path) -> Iterator[Row]:
+    """CPU microseconds an exchange, and memory, of a shipper process."""
+    shipper = Shipper(url, size, folder)
+    pids = [shipper.process.pid]
     time.sleep(0.5)
-    at_rest = resident(process.pid)
-    fed = feed(1.0)
-    before = cpu_seconds(process.pid)
-    measured = feed(seconds)
-    used = cpu_seconds(process.pid) - before
-    busy = resident(process.pid)
-    fed += measured
-    deadline = time.monotonic() + 10
-    while counters.get(sample("published_total"), 0) < 2 * fed and time.monotonic() < deadline:
-        listen()
-        time.sleep(0.05)
-    published = int(counters.get(sample("published_total"), 0))
-    near.close()
-    process.wait(20)
-    micro = used / measured * 1e6
-    return {
-        "part": "shipper",
-        "way": "http" if url else "embedded log",
-        "bytes": size,
-        "microseconds": round(micro, 1),
-        "at_rest_mib": round(at_rest, 1),
-        "busy_mib": round(busy, 1),
-        "published": f"{published} of {2 * fed}",
-        **(
-            {"target": TARGET_MICROSECONDS, "holds": micro <= TARGET_MICROSECONDS and published == 2 * fed}
-            if url
-            else {}
-        ),
-    }
+    at_rest = resident(pids)
+    shipper.feed(1.0)
+    before = cpu(pids)
+    measured = shipper.feed(seconds)
+    used = cpu(pids) - before
+    busy = resident(pids)
+    lost = shipper.lost()
+    shipper.end()
+    about = f"shipper to {'HTTP' if url else 'the embedded log'}, {size:,} B"
+    yield row(about, used / measured * 1e6, "us CPU/exchange", TARGET_MICROSECONDS if url else None)
+    yield row(f"{about}: events not published", lost, "events", 0)
+    yield row(f"{about}: memory at rest", at_rest, "MiB")
+    yield row(f"{about}: memory when busy", busy, "MiB")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON")
-    args = parser.parse_args()
+def measure(quick: bool) -> Iterator[Row]:
     ports: multiprocessing.Queue[int] = multiprocessing.Queue()
     receiver = multiprocessing.Process(target=receive, args=(ports,), daemon=True)
     receiver.start()
     url = f"http://127.0.0.1:{ports.get(timeout=20)}/"
-    rows: list[dict[str, Any]] = []
     try:
         for size in SIZES:
-            rows += publishing(url, size, 4000 if args.quick else 20000, 3 if args.quick else 5)
+            yield from publishing(url, size, 4000 if quick else 20000, 3 if quick else 5)
             for to in (url, ""):
                 with tempfile.TemporaryDirectory() as folder:
-                    rows.append(shipping(to, size, 4.0 if args.quick else 15.0, Path(folder)))
+                    yield from shipping(to, size, 4.0 if quick else 15.0, Path(folder))
     finally:
         receiver.terminate()
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
-    if args.json:
-        print(json.dumps(rows))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("publish", __doc__, measure))

@@ -8,15 +8,17 @@ off, in one process, so ratios hold on a noisy machine. Requests are V1 rows of 
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from report import Row, main, row
 
 from monitor.capture.claims import Claims
 from monitor.capture.conversation import Conversation
@@ -96,7 +98,7 @@ class Runner:
         return (time.process_time_ns() - began) / len(self.requests) / 1000
 
 
-def measure(size: int, rounds: int) -> Iterator[dict[str, Any]]:
+def beside_off(size: int, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         exchanges = max(2, min(200, 400_000 // size))
         runners = [Runner(option, size, exchanges, Path(folder)) for option in OPTIONS]
@@ -109,23 +111,15 @@ def measure(size: int, rounds: int) -> Iterator[dict[str, Any]]:
         off = times[0]
         for option, found in zip(OPTIONS, times, strict=True):
             ratio = statistics.median(a / b for a, b in zip(found, off, strict=True))
-            yield {"bytes": size, "option": option.name, "us": statistics.median(found), "ratio": ratio}
+            about = f"{option.name}, {size:,} B"
+            yield row(about, statistics.median(found), "us CPU/exchange")
+            yield row(f"{about}: CPU to off", ratio, "x")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON with every row")
-    args = parser.parse_args()
-    rows = []
+def measure(quick: bool) -> Iterator[Row]:
     for size in (300, 4_000, 400_000):
-        print(f"\nrequests of {size:,} bytes{'':8}us an exchange   ratio to off")
-        for row in measure(size, 10 if args.quick else 60):
-            rows.append(row)
-            print(f"  {row['option']:32} {row['us']:12.1f} {row['ratio']:14.2f}", flush=True)
-    if args.json:
-        print(json.dumps({"benchmark": "recorder", "rows": rows}))
+        yield from beside_off(size, 10 if quick else 60)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main("recorder", __doc__, measure))

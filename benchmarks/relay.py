@@ -10,30 +10,21 @@ Needs nginx, haproxy, wrk and taskset; h2load for HTTP/2.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from report import Row, main, row
 from traffic.load import Answered, closed, http2, paced
 from traffic.meters import cpu, resident
 from traffic.servers import Server, Sidecar, haproxy, missing, nginx, received, receiver, upstream
 
 RATE = 1000.0
 """Requests a second of the open loop."""
-
-Row = dict[str, Any]
-
-
-def row(name: str, value: float, unit: str, most: float | None = None) -> Row:
-    told: Row = {"name": name, "value": round(value, 3), "unit": unit}
-    return told if most is None else {**told, "target": f"<= {most:g}", "holds": value <= most}
 
 
 class Sample:
@@ -141,7 +132,7 @@ def memory(folder: Path, behind: Server, seconds: float) -> list[Row]:
     return rows
 
 
-def measure(quick: bool, folder: Path) -> list[Row]:
+def side_by_side(quick: bool, folder: Path) -> Iterator[Row]:
     behind, taker = upstream(folder), receiver(folder)
     servers: list[Server] = [nginx(folder, behind), haproxy(folder, behind)]
     off = Sidecar("sidecar off", folder, behind.port, "--mode", "none")
@@ -151,19 +142,18 @@ def measure(quick: bool, folder: Path) -> list[Row]:
     http = Sidecar("sidecar http", folder, behind.port, "--url", f"http://127.0.0.1:{taker.port}/", *spool)
     calls = Sidecar("sidecar off", folder / "h2", behind.port_h2, "--mode", "none") if _h2(folder) else None
     try:
-        rows: list[Row] = []
         for size in (300, 4096) if quick else (300, 4096, 61440):
-            rows += at_a_rate([*servers, off, log, http], size, 1.0 if quick else 4.0, 1 if quick else 5)
+            yield from at_a_rate([*servers, off, log, http], size, 1.0 if quick else 4.0, 1 if quick else 5)
         for size, connections in ((300, 16),) if quick else ((300, 1), (300, 16), (300, 64), (4096, 16), (61440, 16)):
-            rows += saturated([*servers, off, http], size, connections, 1.0 if quick else 4.0, folder)
+            yield from saturated([*servers, off, http], size, connections, 1.0 if quick else 4.0, folder)
         if calls is not None:
-            rows += over_http2([servers[0], calls], 1.0 if quick else 4.0, folder)
+            yield from over_http2([servers[0], calls], 1.0 if quick else 4.0, folder)
         made, got = http.metric("events"), received(taker)
         unaccounted = abs(made - http.metric("dropped_events") - got)  # frames dropped before never became events
-        rows.append(row("events made and neither delivered nor counted as lost", unaccounted, "events", 0))
+        yield row("events made and neither delivered nor counted as lost", int(unaccounted), "events", 0)
         lost = http.metric("dropped_frames") + http.metric("dropped_events") + http.metric("discarded_messages")
-        rows.append(row("copies lost at saturation", lost, "frames and events"))
-        return rows + memory(folder, behind, 2.0 if quick else 8.0)
+        yield row("copies lost at saturation", int(lost), "frames and events")
+        yield from memory(folder, behind, 2.0 if quick else 8.0)
     finally:
         for server in (*servers, off, log, http, *([calls] if calls else []), behind, taker):
             server.stop()
@@ -174,24 +164,14 @@ def _h2(folder: Path) -> bool:
     return shutil.which("h2load") is not None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON")
-    args = parser.parse_args()
+def measure(quick: bool) -> Iterator[Row]:
     if absent := missing():
         print(f"this benchmark needs {', '.join(absent)} (Debian: apt-get install nginx haproxy wrk nghttp2-client)")
-        return 0
+        return
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        rows = measure(args.quick, Path(name))
-    for line in rows:
-        verdict = f"  target {line['target']}: {'holds' if line['holds'] else 'MISSED'}" if "target" in line else ""
-        print(f"{line['name']:<64} {line['value']:>12,} {line['unit']}{verdict}")
-    if args.json:
-        print(json.dumps({"benchmark": "relay", "rows": rows}))
-    return 0
+        yield from side_by_side(quick, Path(name))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("relay", __doc__, measure))

@@ -11,10 +11,8 @@ Kafka is looked for as the tests do (KAFKA_HOME, or OFFPATH_TEST_KAFKA); without
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -23,17 +21,18 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import kafka_broker
 import numpy as np
 import orjson
+from report import Row, main, row
+from traffic.kafka import broker
+from traffic.meters import cpu
+from traffic.servers import free_port, until
 
 from detectors import artifact
 from detectors.base import Array, Feature
@@ -52,6 +51,7 @@ FEATURES = (
     *(Feature(f"n{i}") for i in range(4)),
     *(Feature(f"c{i}", "categorical", tuple(f"v{j}" for j in range(k))) for i, k in enumerate(CODED)),
 )
+PATIENCE = 300.0
 
 
 def table(n: int, rng: np.random.Generator, shift: float = 0.0) -> Array:
@@ -78,7 +78,7 @@ def record(i: int, moment: float, rows: Array) -> Record:
         "ce_time": datetime.fromtimestamp(moment, tz=timezone.utc).isoformat(), "ce_path": "/v1/models/hot:predict",
         "ce_partitionkey": f"{i:032x}", "content-type": "application/json",
     }  # fmt: skip
-    values = [[*row[:4], *map(int, row[4:])] for row in rows.tolist()]
+    values = [[*told[:4], *map(int, told[4:])] for told in rows.tolist()]
     return Record(f"{i:032x}", headers, orjson.dumps({"instances": values}), moment)
 
 
@@ -103,7 +103,7 @@ def configured(folder: Path, address: str, topic: str, run: str, worker: int, *,
             "session_timeout": "6s",
         },
         "sinks": [{"type": "store", "path": str(folder / f"{run}.db")}],
-        "worker": {"group": run, "listen": f"127.0.0.1:{kafka_broker.free_port()}"},
+        "worker": {"group": run, "listen": f"127.0.0.1:{free_port()}"},
     }  # fmt: skip
     path = folder / f"{run}-{worker}.yaml"
     path.write_text(json.dumps(told))
@@ -132,24 +132,12 @@ class Fleet:
 
     def cpu(self) -> float:
         """Seconds of all processes so far."""
-        ticks = 0
-        for process in self.running:
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu(process.pid for process in self.running)
 
     def end(self) -> None:
         for process in self.running:
             process.kill()
             process.wait()
-
-
-def wait_for(what: str, there: Any, seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not there():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"{what} did not come within {seconds:g} s")
-        time.sleep(0.02)
 
 
 async def publish(path: Path, records: Sequence[Record]) -> None:
@@ -174,21 +162,21 @@ def run_fleet(folder: Path, address: str, workers: int, records: Sequence[Record
     paths = [configured(folder, address, topic, name, i, merge=merge) for i in range(workers)]
     fleet = Fleet(paths)
     try:
-        wait_for("the group", lambda: assigned(fleet))
+        until(lambda: assigned(fleet), "the group", PATIENCE)
         time.sleep(2.0)  # the group that merges settles, too
-        cpu, wall = fleet.cpu(), time.perf_counter()
+        began, wall = fleet.cpu(), time.perf_counter()
         asyncio.run(publish(paths[0], records))
-        wait_for("the last event", lambda: sum(fleet.read(r"offpath_events_total\{.*\"request\".*\}")) >= len(records))
+        seen = r"offpath_events_total\{.*\"request\".*\}"
+        until(lambda: sum(fleet.read(seen)) >= len(records), "the last event", PATIENCE)
         seconds = time.perf_counter() - wall
         wanted = WINDOWS * (1 if merge else PARTITIONS)
-        wait_for("the last finding", lambda: len(findings(folder / f"{name}.db")) >= wanted)
-        spent = fleet.cpu() - cpu
+        until(lambda: len(findings(folder / f"{name}.db")) >= wanted, "the last finding", PATIENCE)
+        spent = fleet.cpu() - began
     finally:
         fleet.end()
-    rate, each = len(records) / seconds, spent / len(records) * 1e6
     return {
-        "rate": rate,
-        "cpu": each,
+        "rate": len(records) / seconds,
+        "cpu": spent / len(records) * 1e6,
         "found": findings(folder / f"{name}.db"),
     }
 
@@ -216,7 +204,7 @@ def errors(found: Sequence[Mapping[str, Any]], windows: Sequence[Array], detecto
     return numeric, coded
 
 
-def sample_errors(windows: int) -> list[dict[str, Any]]:
+def sample_errors(windows: int) -> Iterator[Row]:
     """How far the sample's distribution function is off, for detectors that need rows: one column, 30,000 rows."""
     rng, size, bound = np.random.default_rng(2), 2000, sampling_error(2000)
     summariser = Summariser(CVMDrift().fit(rng.normal(size=(2000, 1))), size)
@@ -229,19 +217,12 @@ def sample_errors(windows: int) -> list[dict[str, Any]]:
         of_all = np.arange(1, len(x) + 1) / len(x)
         off.append(float(np.abs(np.searchsorted(kept, np.sort(x[:, 0]), side="right") / size - of_all).max()))
     beyond = sum(error > bound for error in off) / windows
-    about, holds = f"share of windows off by more than {bound:.4f}", beyond <= 0.01
-    return [
-        line("sample of 2,000: median distance from all rows", round(statistics.median(off), 4)),
-        line("sample of 2,000: largest", round(max(off), 4)),
-        line(f"sample of 2,000: {about}", round(beyond, 4), target="0.001, <= 0.01 seen", holds=holds),
-    ]
+    yield row("sample of 2,000: median distance from all rows", statistics.median(off), "")
+    yield row("sample of 2,000: largest", max(off), "")
+    yield row(f"sample of 2,000: share of windows off by more than {bound:.4f}", beyond, "", 0.01)  # 0.001 expected
 
 
-def line(name: str, value: float, unit: str = "", **target: Any) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, **target}
-
-
-def measure(folder: Path, address: str, events: int, rounds: int) -> list[dict[str, Any]]:
+def fleets(folder: Path, address: str, events: int, rounds: int) -> Iterator[Row]:
     detector = TabularDrift(ert=10_000).fit(table(20_000, np.random.default_rng(0)), FEATURES)
     artifact.save(detector, folder / "drift")
     records, windows = make_events(events)
@@ -251,71 +232,43 @@ def measure(folder: Path, address: str, events: int, rounds: int) -> list[dict[s
         runs["apart"].append(run_fleet(folder, address, 1, records, merge=False))
         for workers in (1, 2, 4):
             runs[str(workers)].append(run_fleet(folder, address, workers, records, merge=True))
-    return [told for name, results in runs.items() for told in report(name, results, runs["1"], windows, detector)] + [
-        agreement([run for name in ("1", "2", "4") for run in runs[name]])
-    ]
+    for name, results in runs.items():
+        yield from judged(name, results, runs["1"], windows, detector)
+    yield agreement([run for name in ("1", "2", "4") for run in runs[name]])
 
 
 Runs = Sequence[Mapping[str, Any]]
 
 
-def report(
-    name: str, results: Runs, alone: Runs, windows: Sequence[Array], detector: TabularDrift
-) -> list[dict[str, Any]]:
+def judged(name: str, results: Runs, alone: Runs, windows: Sequence[Array], detector: TabularDrift) -> Iterator[Row]:
     """Medians, ratios to one worker of the same round, and how far off the verdicts are."""
     about = "1 worker, windows apart" if name == "apart" else f"{name} worker{'s' * (name != '1')}, merged"
-    lines = []
     for key, what, unit in (("rate", "rate", "events/s"), ("cpu", "CPU", "us/event")):
         ratio = statistics.median(run[key] / one[key] for run, one in zip(results, alone, strict=True))
-        lines.append(line(f"{about}: {what}", round(statistics.median(run[key] for run in results), 1), unit))
-        lines.append(line(f"{about}: {what}, to 1 worker's", round(ratio, 2), "x"))
+        yield row(f"{about}: {what}", statistics.median(run[key] for run in results), unit)
+        yield row(f"{about}: {what}, to 1 worker's", ratio, "x")
     if name == "apart":
-        return lines
+        return
     found = [errors(run["found"][:WINDOWS], windows, detector) for run in results]
     numeric, coded = max(pair[0] for pair in found), max(pair[1] for pair in found)
-    held = 0.0 <= numeric < RESOLUTION
-    bound = f"< {RESOLUTION:.6f}"
-    return [
-        *lines,
-        line(f"{about}: numeric distance short by, at most", round(numeric, 6), target=bound, holds=held),
-        line(f"{about}: coded statistic off by, at most", coded, target="0", holds=coded == 0.0),
-    ]
+    short = row(f"{about}: numeric distance short by, at most", numeric, "")
+    yield short._replace(target=f"< {RESOLUTION:.6f}", holds=numeric < RESOLUTION)
+    yield row(f"{about}: coded statistic off by, at most", coded, "", 0)
 
 
-def agreement(runs: Runs) -> dict[str, Any]:
+def agreement(runs: Runs) -> Row:
     """Whether all runs came to the same statistics."""
     told = [[finding["verdict"]["statistic"] for finding in run["found"][:WINDOWS]] for run in runs]
-    same = all(values == told[0] for values in told)
-    return line("1, 2, 4 workers: the same statistics", int(same), target="1", holds=same)
+    others = sum(values != told[0] for values in told)
+    return row("1, 2, 4 workers: runs with other statistics than the first", others, "runs", 0)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON")
-    args = parser.parse_args()
-    lines, broker = sample_errors(200 if args.quick else 2000), None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        address = os.environ.get("OFFPATH_TEST_KAFKA")
-        if address is None and kafka_broker.home() is not None:
-            broker = kafka_broker.Broker(folder / "kafka").start()
-            address = broker.address
-        if address is None:
-            print(f"the sample only: {kafka_broker.WHY}")
-        try:
-            if address is not None:
-                lines += measure(folder, address, *((6000, 1) if args.quick else (30_000, 3)))
-        finally:
-            if broker is not None:
-                broker.kill()
-    for row in lines:
-        told = f"   target {row['target']}: {'holds' if row['holds'] else 'MISSED'}" if "target" in row else ""
-        print(f"{row['name']:<64} {row['value']:>12,} {row['unit']}{told}")
-    if args.json:
-        print(json.dumps({"benchmark": "summaries", "rows": lines}))
-    return 0
+def measure(quick: bool) -> Iterator[Row]:
+    yield from sample_errors(200 if quick else 2000)
+    with tempfile.TemporaryDirectory() as name, broker("the sample only") as address:
+        if address is not None:
+            yield from fleets(Path(name), address, *((6000, 1) if quick else (30_000, 3)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("summaries", __doc__, measure))

@@ -10,24 +10,21 @@ embedded log is measured.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import kafka_broker
+from report import Row, main, row
+from traffic.kafka import broker
 
 from monitor.events import Record
 from monitor.transport.base import Assigned, Block, Publisher, Source
@@ -102,58 +99,36 @@ async def once(transport: Callable[[Path, str], Any], folder: Path, address: str
         return produced, await timed(consume)
 
 
-def measure(folder: Path, address: str | None, events: int, rounds: int) -> list[dict[str, Any]]:
+def by_turns(folder: Path, address: str | None, records: list[Record], rounds: int) -> dict[str, list[Any]]:
+    """What each transport took in each round: CPU and wall seconds of producing, and of consuming."""
     transports: dict[str, Any] = {"embedded": embedded}
     if address is not None:
         transports |= {client: over(client) for client in MODULES}
-    lines = []
-    for label, size in SIZES.items():
-        n = events if size < 5000 else events // 5
-        records = make_records(n, size)
-        found: dict[str, list[Any]] = {name: [] for name in transports}
-        for _ in range(rounds):
-            for name, transport in transports.items():
-                found[name].append(asyncio.run(once(transport, folder, address or "", records)))
-        for i, what in enumerate(("produce", "consume")):
-            base = [r[i][0] for r in found["embedded"]]
-            for name, results in found.items():
-                cpu = statistics.median(r[i][0] for r in results) / n * 1e6
-                rate = n / statistics.median(r[i][1] for r in results)
-                ratio = statistics.median(r[i][0] / b for r, b in zip(results, base, strict=True))
-                about = f"{what} {label}, {name}"
-                lines += [
-                    {"name": about, "value": round(cpu, 1), "unit": "us CPU/event"},
-                    {"name": f"{about}: rate", "value": round(rate), "unit": "events/s"},
-                    {"name": f"{about}: CPU to the embedded log's", "value": round(ratio, 2), "unit": "x"},
-                ]
-    return lines
+    found: dict[str, list[Any]] = {name: [] for name in transports}
+    for _ in range(rounds):
+        for name, transport in transports.items():
+            found[name].append(asyncio.run(once(transport, folder, address or "", records)))
+    return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON")
-    args = parser.parse_args()
-    broker = None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        address = os.environ.get("OFFPATH_TEST_KAFKA")
-        if address is None and kafka_broker.home() is not None:
-            broker = kafka_broker.Broker(folder / "kafka").start()
-            address = broker.address
-        if address is None:
-            print(f"the embedded log only: {kafka_broker.WHY}")
-        try:
-            lines = measure(folder, address, *((10_000, 2) if args.quick else (20_000, 5)))
-        finally:
-            if broker is not None:
-                broker.kill()
-    for line in lines:
-        print(f"{line['name']:60} {line['value']:>12,} {line['unit']}")
-    if args.json:
-        print(json.dumps({"benchmark": "transport", "rows": lines}))
-    return 0
+def measure(quick: bool) -> Iterator[Row]:
+    events, rounds = (10_000, 2) if quick else (20_000, 5)
+    with tempfile.TemporaryDirectory() as name, broker("the embedded log only") as address:
+        for label, size in SIZES.items():
+            records = make_records(events if size < 5000 else events // 5, size)
+            yield from compared(label, len(records), by_turns(Path(name), address, records, rounds))
+
+
+def compared(label: str, n: int, found: dict[str, list[Any]]) -> Iterator[Row]:
+    for i, what in enumerate(("produce", "consume")):
+        base = [r[i][0] for r in found["embedded"]]
+        for name, results in found.items():
+            about = f"{what} {label}, {name}"
+            ratio = statistics.median(r[i][0] / b for r, b in zip(results, base, strict=True))
+            yield row(about, statistics.median(r[i][0] for r in results) / n * 1e6, "us CPU/event")
+            yield row(f"{about}: rate", n / statistics.median(r[i][1] for r in results), "events/s")
+            yield row(f"{about}: CPU to the embedded log's", ratio, "x")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("transport", __doc__, measure))

@@ -12,7 +12,6 @@ Stages are differences: each adds one step to the one before.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import json
@@ -23,12 +22,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+from report import Row, main, row
 
 from detectors import artifact
 from detectors.base import Feature, Verdict
@@ -252,7 +252,7 @@ def cpu(act: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - began, time.perf_counter() - wall
 
 
-def measure(rows: int, events: int, rounds: int) -> list[dict[str, Any]]:
+def by_stage(rows: int, events: int, rounds: int) -> list[Row]:
     """Floor and stages in turns; medians of CPU microseconds an event."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -269,28 +269,20 @@ def measure(rows: int, events: int, rounds: int) -> list[dict[str, Any]]:
             walls.append(wall)
     us = {stage: statistics.median(values) / events * 1e6 for stage, values in times.items()}
     ratio = statistics.median(a / b for a, b in zip(times["sinks"], times["floor"], strict=True))
-    return report(rows, us, ratio, events / statistics.median(walls))
+    return stages(rows, us, ratio, events / statistics.median(walls))
 
 
-def report(rows: int, us: dict[str, float], ratio: float, rate: float) -> list[dict[str, Any]]:
-    label, target = f"{rows} rows", TARGETS[rows]
-    before = 0.0
-    lines = [{"name": f"floor, {label}", "value": round(us["floor"], 2), "unit": "us CPU/event"}]
+def stages(rows: int, us: dict[str, float], ratio: float, rate: float) -> list[Row]:
+    label, before = f"{rows} rows", 0.0
+    lines = [row(f"floor, {label}", us["floor"], "us CPU/event")]
     for stage in STAGES:
-        lines.append({"name": f"{stage}, {label}", "value": round(us[stage] - before, 2), "unit": "us CPU/event"})
+        lines.append(row(f"{stage}, {label}", us[stage] - before, "us CPU/event"))
         before = us[stage]
-    lines.append({"name": f"events, {label}", "value": round(rate), "unit": "events/s"})
-    holds = ratio <= target
-    lines.append(
-        {
-            "name": f"ratio to the floor, {label}",
-            "value": round(ratio, 2),
-            "unit": "x",
-            "target": f"<= {target:g}",
-            "holds": holds,
-        }
-    )
-    return lines
+    return [
+        *lines,
+        row(f"events, {label}", rate, "events/s"),
+        row(f"ratio to the floor, {label}", ratio, "x", TARGETS[rows]),
+    ]
 
 
 def _memory(settings: Settings, events: int, answer: Any) -> None:
@@ -298,7 +290,7 @@ def _memory(settings: Settings, events: int, answer: Any) -> None:
     answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def memory(small: int, large: int) -> list[dict[str, Any]]:
+def memory(small: int, large: int) -> Iterator[Row]:
     """Peak resident memory of a worker after ``small`` and after ``large`` events, each in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     peaks = []
@@ -311,29 +303,17 @@ def memory(small: int, large: int) -> list[dict[str, Any]]:
             process.start()
             peaks.append(answer.get(timeout=600))
             process.join()
-    ratio = peaks[1] / peaks[0]
-    return [
-        {"name": f"peak memory, {small:,} events", "value": round(peaks[0], 1), "unit": "MiB"},
-        {"name": f"peak memory, {large:,} events", "value": round(peaks[1], 1), "unit": "MiB"},
-        {"name": "memory growth", "value": round(ratio, 3), "unit": "x", "target": "<= 1.05", "holds": ratio <= 1.05},
-    ]
+    yield row(f"peak memory, {small:,} events", peaks[0], "MiB")
+    yield row(f"peak memory, {large:,} events", peaks[1], "MiB")
+    yield row("memory growth", peaks[1] / peaks[0], "x", 1.05)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="under a minute")
-    parser.add_argument("--json", action="store_true", help="the last line is JSON")
-    args = parser.parse_args()
-    one, many, rounds = (20_000, 12_000, 3) if args.quick else (100_000, 20_000, 5)
-    lines = measure(1, one, rounds) + measure(64, many, rounds)
-    lines += memory(20_000, 100_000) if args.quick else memory(100_000, 1_000_000)
-    for line in lines:
-        verdict = f"  target {line['target']}: {'holds' if line['holds'] else 'MISSED'}" if "target" in line else ""
-        print(f"{line['name']:<40} {line['value']:>12,} {line['unit']}{verdict}")
-    if args.json:
-        print(json.dumps({"benchmark": "worker", "rows": lines}))
-    return 0
+def measure(quick: bool) -> Iterator[Row]:
+    one, many, rounds = (20_000, 12_000, 3) if quick else (100_000, 20_000, 5)
+    yield from by_stage(1, one, rounds)
+    yield from by_stage(64, many, rounds)
+    yield from memory(20_000, 100_000) if quick else memory(100_000, 1_000_000)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("worker", __doc__, measure))

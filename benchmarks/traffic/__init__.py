@@ -1,1 +1,1 @@
-"""What the relay's benchmark is made of: servers to put side by side, load, and meters."""
+"""What the benchmarks start and measure: servers to put side by side, a Kafka broker, load, and meters."""
