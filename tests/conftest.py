@@ -60,7 +60,7 @@ def lenient_with_sockets() -> Iterator[None]:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Packed and long bodies by length: processes that share the tests must agree on names, and gzip writes the time."""
+    """Packed and long bodies by length: processes that share tests must agree on names, and gzip writes the time."""
     if isinstance(val, bytes) and (val.startswith(GZIP) or len(val) > 40):
         return f"{len(val)}-bytes"
     return None
