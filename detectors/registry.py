@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectors.base import Detector, DetectorError, DetectorKind
 from detectors.parameters import wrong_types
@@ -68,9 +69,9 @@ def create(detector_type: str, **params: Any) -> Detector:
     3
     """
     cls = load_class(detector_type)
-    problems = _check_names(detector_type, cls, params) or _check_types(detector_type, cls, params)
+    problems = [*_check_names(detector_type, cls, params), *_check_types(detector_type, cls, params)]
     if problems:
-        raise DetectorError("; ".join(problems))
+        raise DetectorError("; ".join(problem.text for problem in problems))
     try:
         made: Detector = cls(**params)
     except DetectorError:
@@ -83,44 +84,69 @@ def create(detector_type: str, **params: Any) -> Detector:
 def check_params(detector_type: str, params: Mapping[str, Any]) -> list[str]:
     """What is wrong with the parameters of a detector type, one sentence each; empty if nothing is.
 
-    Names and types are checked against the constructor; if they are right, the constructor judges the values.
-
     >>> check_params("KNN", {"kk": 3}), check_params("KNN", {"k": "three"})
     (["KNN has no parameter 'kk'; did you mean 'k'?"], ["KNN: k must be a whole number, got 'three'"])
+    """
+    return [problem.text for problem in sift_params(detector_type, params)[1]]
+
+
+class Problem(NamedTuple):
+    """What is wrong with a parameter; ``parameter`` is empty where it is none that was given."""
+
+    parameter: str
+    text: str
+
+
+def sift_params(detector_type: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The parameters that can be used, and what is wrong with the others.
+
+    Names and types are checked against the constructor, which then judges the values, as often as it finds one wrong.
+
+    >>> usable, problems = sift_params("KNN", {"k": 0, "share": 7, "seed": 1})
+    >>> usable, [problem.parameter for problem in problems]
+    ({'seed': 1}, ['k', 'share'])
     """
     try:
         cls = load_class(detector_type)
     except DetectorError as error:
-        return [str(error)]
-    problems = _check_names(detector_type, cls, params) or _check_types(detector_type, cls, params)
-    if problems:
-        return problems
-    try:
-        cls(**params)
-    except ImportError:  # an extra that is missing here says nothing about the parameters
-        return []
-    except (TypeError, ValueError) as error:
-        return [f"{detector_type}: {error}"]
-    return []
+        return {}, [Problem("", str(error))]
+    problems = [*_check_names(detector_type, cls, params), *_check_types(detector_type, cls, params)]
+    wrong = {problem.parameter for problem in problems}
+    left = {name: value for name, value in params.items() if name not in wrong}
+    while not any(problem.parameter == "" for problem in problems):
+        try:
+            cls(**left)
+        except ImportError:  # an extra that is missing here says nothing about the parameters
+            break
+        except (TypeError, ValueError) as error:
+            named = _first_named(left, str(error))
+            problems.append(Problem(named, f"{detector_type}: {error}"))
+            left.pop(named, None)
+        else:
+            break
+    return left, problems
 
 
-def _check_names(detector_type: str, cls: type[Any], params: Mapping[str, Any]) -> list[str]:
+def _first_named(names: Iterable[str], text: str) -> str:
+    """Which of the names comes first in the sentence; ``""`` if none does."""
+    places = {name: found.start() for name in names if (found := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))}
+    return min(places, key=lambda name: places[name], default="")
+
+
+def _check_names(detector_type: str, cls: type[Any], params: Mapping[str, Any]) -> Iterator[Problem]:
     accepted = inspect.signature(cls).parameters
-    problems = []
     for name in params:
         if name not in accepted:
             nearest = _nearest(name, accepted) or f" (it has: {', '.join(accepted)})"
-            problems.append(f"{detector_type} has no parameter {name!r}{nearest}")
-    problems.extend(
-        f"{detector_type} needs the parameter {name!r}"
-        for name, parameter in accepted.items()
-        if parameter.default is inspect.Parameter.empty and name not in params
-    )
-    return problems
+            yield Problem(name, f"{detector_type} has no parameter {name!r}{nearest}")
+    for name, parameter in accepted.items():
+        if parameter.default is inspect.Parameter.empty and name not in params:
+            yield Problem("", f"{detector_type} needs the parameter {name!r}")
 
 
-def _check_types(detector_type: str, cls: type[Any], params: Mapping[str, Any]) -> list[str]:
-    return [f"{detector_type}: {problem}" for problem in wrong_types(cls, params)]
+def _check_types(detector_type: str, cls: type[Any], params: Mapping[str, Any]) -> Iterator[Problem]:
+    for text in wrong_types(cls, params):
+        yield Problem(_first_named(params, text), f"{detector_type}: {text}")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

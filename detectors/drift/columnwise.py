@@ -35,7 +35,7 @@ def level_of(p_val: float | None, ert: float | None) -> float:
     0.0025
     """
     if p_val is not None and ert is not None:
-        raise DetectorError("give p_val or ert, not both: ert is 1 / p_val")
+        raise DetectorError("give ert or p_val, not both: ert is 1 / p_val")
     if p_val is not None and not 0.0 < p_val < 1.0:
         raise DetectorError(f"p_val must be between 0 and 1, got {p_val!r}")
     if ert is not None and not 1.0 < ert < math.inf:

@@ -36,25 +36,30 @@ def check_features(at: Path, features: Any) -> Iterator[Found]:
             yield Found((*at, i, "categories", j), categories[j], f"is category {first} too")
 
 
-def chosen(model: Mapping[str, Any], at: Path, monitor: Mapping[str, Any]) -> list[Column]:
-    """The columns that reach the monitor's detector, in its order.
+def chosen(model: Mapping[str, Any], at: Path, monitor: Mapping[str, Any]) -> list[Column] | None:
+    """The columns that reach the monitor's detector, in its order; empty if the model's are not configured.
 
-    Empty if the model's are not configured, or not to be made out.
+    ``None`` if another mistake hides which they are.
     """
     known: list[Column] = []
-    for key in _LISTS.get(str(monitor.get("side", "request")), ()):
+    side = str(monitor.get("side", "request"))
+    if not model or side not in _LISTS:
+        return None
+    for key in _LISTS[side]:
         columns = model.get(key)
-        for i, item in enumerate(columns if isinstance(columns, list) else ()):
+        if columns is not None and not isinstance(columns, list):
+            return None
+        for i, item in enumerate(columns or ()):
             feature = _feature(item) if isinstance(item, dict) else None
             if feature is None:
-                return []
+                return None
             known.append(Column(feature, (*at, key, i)))
     wanted = monitor.get("columns")
     if not isinstance(wanted, list):
         return known
     named = {column.feature.name: column for column in known}
     if not all(isinstance(name, str) and name in named for name in wanted):
-        return []
+        return None
     picked = [named[name] for name in wanted]
     if monitor.get("side") == "joined":  # the request's columns first, as the worker puts them
         picked.sort(key=lambda column: "outputs" in column.path)

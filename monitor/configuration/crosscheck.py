@@ -36,11 +36,11 @@ def cross_check(values: Mapping[str, Any], base: FilePath, fitted: bool = True) 
         number, model = next(((n, m) for n, m in models.items() if m.get("name") == monitor.get("model")), (0, {}))
         yield from _references(values, monitor, at)
         yield from check_columns(model, monitor, at)
-        yield from check_merging(monitor, len(chosen(model, ("models", number), monitor)), values.get("transport"), at)
-        wrong = list(check_detector(monitor.get("detector"), at))
-        yield from wrong
-        if fitted and not wrong:
-            yield from check_fitted(monitor, chosen(model, ("models", number), monitor), at, base)
+        columns = chosen(model, ("models", number), monitor)
+        yield from check_merging(monitor, len(columns or ()), values.get("transport"), at)
+        yield from check_detector(monitor.get("detector"), at)
+        if fitted:
+            yield from check_fitted(monitor, columns, at, base)
     yield from check_sinks(values)
     yield from check_files(values)
     yield from check_redaction(values)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from detectors.registry import DETECTOR_TYPES, check_params, load_class
+from detectors.registry import DETECTOR_TYPES, Problem, load_class, sift_params
 from monitor.configuration.document import Path
 from monitor.configuration.mistakes import Found, nearest
 
@@ -25,9 +25,8 @@ def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
     for package in getattr(load_class(kind), "requires", ()):
         if find_spec(package) is None:
             yield Found((*here, "type"), None, f'needs {package}: pip install "offpath[{package}]"')
-    params = parameters(wanted)
-    for problem in check_params(kind, params):
-        yield _parameter(kind, params, problem, here)
+    for problem in sift_params(kind, parameters(wanted))[1]:
+        yield _parameter(kind, parameters(wanted), problem, here)
 
 
 def parameters(wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,17 +35,13 @@ def parameters(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return params if isinstance(params, dict) else {}
 
 
-def _parameter(kind: str, params: dict[str, Any], problem: str, at: Path) -> Found:
-    """The parameter that the sentence speaks of, if it speaks of one."""
-    problem = problem.removeprefix(f"{kind}: ")
-    unknown = [name for name in params if f"no parameter {name!r}" in problem]
-    named = [name for name in params if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", problem)]
-    said = next(iter([*unknown, *named]), None)
-    if said is None:
-        return Found((*at, "params"), None, problem)
-    path: Path = (*at, "params", said)
-    if unknown:
-        known = list(inspect.signature(load_class(kind)).parameters)
-        return Found(path, None, f"unknown parameter; {kind} has {', '.join(known)}", nearest(said, known))
-    choices = re.search(r"must be one of ([\w, -]+), got", problem)
-    return Found(path, None, problem, nearest(str(params[said]), choices[1].split(", ")) if choices else "")
+def _parameter(kind: str, params: dict[str, Any], problem: Problem, at: Path) -> Found:
+    named, text = problem.parameter, problem.text.removeprefix(f"{kind}: ")
+    if not named:
+        return Found((*at, "params"), None, text)
+    path: Path = (*at, "params", named)
+    known = list(inspect.signature(load_class(kind)).parameters)
+    if named not in known:
+        return Found(path, None, f"unknown parameter; {kind} has {', '.join(known)}", nearest(named, known))
+    choices = re.search(r"must be one of ([\w, -]+), got", text)
+    return Found(path, None, text, nearest(str(params[named]), choices[1].split(", ")) if choices else "")

@@ -18,26 +18,41 @@ from monitor.configuration.mistakes import Found
 from monitor.configuration.paths import near_path
 
 
-def check_fitted(monitor: Mapping[str, Any], columns: Sequence[Column], at: Path, base: FilePath) -> Iterator[Found]:
-    """Mistakes of a monitor whose ``detector`` section is right in itself; no columns: they are not configured."""
+def check_fitted(
+    monitor: Mapping[str, Any], columns: Sequence[Column] | None, at: Path, base: FilePath
+) -> Iterator[Found]:
+    """Mistakes of a monitor's artefact or reference, as far as the rest of its ``detector`` section is right.
+
+    No columns: they are not configured. ``None``: another mistake hides which they are.
+    """
     wanted = monitor.get("detector")
-    if not isinstance(wanted, dict) or not isinstance(wanted.get("type"), str):
+    if not isinstance(wanted, dict) or str(wanted.get("type")) not in registry.DETECTOR_TYPES:
         return
     here: Path = (*at, "detector")
     folder, reference = wanted.get("artifact"), wanted.get("reference")
     if isinstance(folder, str) and reference is None:
         yield from _artifact(monitor, wanted, FilePath(folder), columns, at, base)
     elif isinstance(reference, str) and folder is None:
-        made = registry.create(wanted["type"], **parameters(wanted))
+        made = _made(wanted)
         yield from _reference(FilePath(reference), columns, made, (*here, "reference"), base)
-        yield from _window(monitor, made.meta, at)
+        if made is not None:
+            yield from _window(monitor, made.meta, at)
+
+
+def _made(wanted: Mapping[str, Any]) -> Any:
+    """The detector, without the parameters that are wrong; ``None`` if it cannot be."""
+    usable, _ = registry.sift_params(wanted["type"], parameters(wanted))
+    try:
+        return registry.create(wanted["type"], **usable)
+    except (DetectorError, ImportError):
+        return None
 
 
 def _artifact(
     monitor: Mapping[str, Any],
     wanted: Mapping[str, Any],
     folder: FilePath,
-    columns: Sequence[Column],
+    columns: Sequence[Column] | None,
     at: Path,
     base: FilePath,
 ) -> Iterator[Found]:
@@ -60,7 +75,7 @@ def _artifact(
         return
     if columns:
         yield from _columns(folder, fitted, columns, at)
-    yield from _parameters(parameters(wanted), held["params"], at)
+    yield from _parameters(registry.sift_params(kind, parameters(wanted))[0], held["params"], at)
     yield from _window(monitor, meta, at)
 
 
@@ -94,16 +109,20 @@ def _parameters(given: Mapping[str, Any], had: Mapping[str, Any], at: Path) -> I
         yield Found((*at, "detector", "params", name), value, f"the artefact was fitted {expected}; fit it again")
 
 
-def _reference(path: FilePath, columns: Sequence[Column], made: Any, here: Path, base: FilePath) -> Iterator[Found]:
+def _reference(
+    path: FilePath, columns: Sequence[Column] | None, made: Any, here: Path, base: FilePath
+) -> Iterator[Found]:
     if not path.is_file():
         yield Found(here, str(path), "there is no such file", near_path(str(path), base))
+        return
+    if columns is None:
         return
     try:
         table = tables.read(path, [column.feature for column in columns])
     except tables.TableError as error:
         yield Found(here, None, str(error))
         return
-    wrong = _fit(made, table)
+    wrong = "" if made is None else _fit(made, table)
     if wrong:
         yield Found(here, str(path), wrong)
     places = {column.feature: column.path for column in columns}

@@ -255,3 +255,27 @@ def test_variables_that_mean_something_else(folder: Path, variable: str) -> None
     (folder / "offpath.yaml").write_text(TEXT + "capture: {redact_key_env: OFFPATH_MY__KEY}\n")
     report = configuration.examine(folder / "offpath.yaml", {variable: "x"})
     assert (report.mistakes, report.warnings) == ((), ())
+
+
+def test_a_mistake_in_the_parameters_hides_no_other(folder: Path) -> None:
+    wrong = "params: {p_val: 7, correction: bonferoni, min_rows: -3, k: 1}"
+    text = TEXT.replace("artifact: artefacts/income", f"reference: trin.csv\n      {wrong}")
+    here = "monitors[0].detector"
+    params = {f"{here}.params.{name}" for name in ("p_val", "correction", "min_rows", "k")}
+    assert {mistake.path for mistake in check(folder, text)} == {*params, f"{here}.reference"}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "path"),
+    [
+        ("model: income", "model: incme", "model"),
+        ("model: income", "model: income\n    side: reqest", "side"),
+        ("model: income", "model: income\n    columns: [aeg]", "columns[0]"),
+    ],
+)
+def test_a_reference_is_not_judged_while_its_columns_are_unknown(
+    folder: Path, right: str, wrong: str, path: str
+) -> None:
+    text = TEXT.replace("artifact: artefacts/income", "reference: train.csv").replace("TabularDrift", "KSDrift")
+    (mistake,) = check(folder, text.replace(right, wrong))
+    assert mistake.path == f"monitors[0].{path}"
