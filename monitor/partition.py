@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from detectors.base import UNSEEN, Array
+from detectors.base import Array
 from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition, PayloadEvent, Record
 from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
@@ -79,11 +79,13 @@ def count_values(feed: Feed, x: Array, tally: Tally) -> None:
         for spec in feed.monitors:
             tally.missing[spec.name] += missing
             tally.infinite[spec.name] += x.size - int(finite.sum()) - missing
-    coded = feed.coded
-    if coded and (x == UNSEEN).any():
-        unseen = int((x[:, coded] == UNSEEN).sum())
-        for spec in feed.monitors:
-            tally.unseen[spec.name] += unseen
+    if feed.coded:
+        codes = x[:, feed.coded]
+        known = np.isnan(codes) | ((codes >= 0.0) & (codes < feed.levels) & (codes == np.rint(codes)))
+        if not known.all():
+            unseen = int(known.size - known.sum())
+            for spec in feed.monitors:
+                tally.unseen[spec.name] += unseen
 
 
 def check_width(state: PartitionState, feed: Feed, width: int) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from detectors.base import Array
 from monitor.codecs.base import Tensors
 from monitor.events import PayloadEvent
@@ -33,11 +35,15 @@ class Feed:
     """Columns that its monitors' detectors were fitted on; 0 if they take any."""
     coded: list[int] = field(init=False)
     """The categorical ones among them."""
+    levels: Array = field(init=False)
+    """How many categories each of these has; infinitely many where none are named."""
 
     def __post_init__(self) -> None:
         features = max((spec.features for spec in self.monitors), key=len, default=())
         object.__setattr__(self, "width", len(features))
-        object.__setattr__(self, "coded", [i for i, f in enumerate(features) if f.kind == "categorical"])
+        coded = [i for i, feature in enumerate(features) if feature.kind == "categorical"]
+        object.__setattr__(self, "coded", coded)
+        object.__setattr__(self, "levels", np.array([len(features[i].categories) or np.inf for i in coded]))
 
     @property
     def names(self) -> str:

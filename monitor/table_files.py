@@ -124,7 +124,7 @@ def _npz(path: Path) -> Columns:
         if name in arrays:
             return _matrix(path, name, arrays[name])
     if arrays and all(x.ndim == 1 and len(x) == len(next(iter(arrays.values()))) for x in arrays.values()):
-        return {name: (x.astype(np.str_) if x.dtype.kind == "S" else x).tolist() for name, x in arrays.items()}
+        return {name: x.tolist() for name, x in arrays.items()}
     if len(arrays) == 1:
         return _matrix(path, *next(iter(arrays.items())))
     raise TableError(
@@ -135,11 +135,23 @@ def _npz(path: Path) -> Columns:
 
 def _array(path: Path, archive: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
     try:
-        return archive[name]
+        x = archive[name]
     except ValueError:  # NumPy's words for it advise to load what runs code
         raise TableError(
             f"{path}: array {name} holds Python objects, which are not read: save numbers or text"
         ) from None
+    except MemoryError as error:
+        raise TableError(f"{path}: array {name} is too large: {error}") from None
+    kind = x.dtype.kind if isinstance(x, np.ndarray) else None  # what is no array comes as bytes
+    if kind is None or kind not in "fiubUS":
+        what = "is no array" if kind is None else f"is of type {x.dtype}"
+        raise TableError(f"{path}: {name} {what}; numbers and text can be read")
+    if kind == "S":
+        try:
+            return np.char.decode(x, "utf-8")
+        except UnicodeDecodeError as error:
+            raise TableError(f"{path}: array {name} is no text in UTF-8: {error}") from None
+    return x
 
 
 def _matrix(path: Path, name: str, x: npt.NDArray[Any]) -> Columns:

@@ -22,11 +22,15 @@ MAX_LABELS = 1000
 
 
 class Table(NamedTuple):
-    """Rows ``(n, d)``, what their columns are, and which values are none of a column's categories."""
+    """Rows ``(n, d)``, what their columns are, and which values are none of a column's categories.
+
+    ``mixed`` has a sentence for each column of numbers that was taken for labels, since some cells are none.
+    """
 
     rows: Array
     features: tuple[Feature, ...]
     strangers: tuple[Strangers, ...] = ()
+    mixed: tuple[str, ...] = ()
 
     def only(self, columns: Sequence[str] | None, path: Path) -> Table:
         """Just these columns, in this order; all for ``None``. Raises :class:`TableError` for one that there is not.
@@ -94,7 +98,26 @@ def _table(path: Path, found: Columns, features: Sequence[Feature], columns: Seq
         raise TableError(f"{path}: no column {', '.join(missing)}; there are {', '.join(found)}")
     rows = np.column_stack([_column(path, f, found[f.name]) for f in wanted])
     odd = (strangers(feature, rows[:, i], found[feature.name]) for i, feature in enumerate(wanted))
-    return Table(rows, wanted, tuple(filter(None, odd)))
+    mixed = () if known else (_mixed(path, feature, found[feature.name]) for feature in wanted)
+    return Table(rows, wanted, tuple(filter(None, odd)), tuple(filter(None, mixed)))
+
+
+def _mixed(path: Path, feature: Feature, values: Sequence[Any]) -> str:
+    """What to say of a column of labels most of which are numbers, or would be without commas; ``""`` of any other."""
+    if feature.kind == "numeric":
+        return ""
+    cells = [_cell(path, feature.name, value) for value in values]
+    texts = [(row, cell) for row, cell in enumerate(cells, 1) if isinstance(cell, str)]
+    present = sum(cell is not None for cell in cells)
+    odd = [text for _, text in texts if not isinstance(_cell(path, feature.name, text.replace(",", "")), float)]
+    if 2 * len(odd) >= present:
+        return ""
+    row, text = next(((row, text) for row, text in texts if text in odd[:1]), texts[0])
+    mend = "" if odd else ": write a decimal point, and no separators of thousands"
+    return (
+        f"column {feature.name} was taken for labels, though most of its {present:,} values are numbers: "
+        f"row {row} holds {text[:40]!r}{mend}"
+    )
 
 
 def _known(path: Path, columns: Sequence[str], names: Sequence[str]) -> None:
@@ -138,6 +161,8 @@ def _cell(path: Path, name: str, value: Any, known: Container[str] = ()) -> floa
         return value
     if isinstance(value, (list, dict)):
         raise TableError(f"{path}: column {name} holds lists or objects; a column has one value a row")
+    if isinstance(value, str) and "_" in value:  # which Python takes in numbers, and nobody else does
+        return value
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

@@ -87,6 +87,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--log needs --config and --monitor: they say how to decode its events")
     if args.windows is not None and args.windows < 0:
         raise UsageError(f"--windows {args.windows}: must be at least 1, or 0 to measure nothing")
+    if args.columns is not None and not args.columns.strip():
+        raise UsageError("--columns names none: give names separated by commas, or leave it out to take all")
 
 
 def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Path, Table, int]:
@@ -94,7 +96,7 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
     from monitor import tables
 
     given = dict(_parameter(text) for text in args.param)
-    columns = [name.strip() for name in args.columns.split(",")] if args.columns else None
+    columns = None if args.columns is None else [name.strip() for name in args.columns.split(",")]
     if args.type:
         if args.out is None:
             raise UsageError("--out is needed: the directory to write")
@@ -137,7 +139,7 @@ def _labels(table: Table, path: Path) -> list[str]:
     mistakes, warnings = labelcheck.judged(table.strangers, path.name)
     if mistakes:
         raise TableError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
-    return warnings
+    return [*warnings, *table.mixed]
 
 
 def _parameter(text: str) -> tuple[str, Any]:

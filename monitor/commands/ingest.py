@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,4 +119,5 @@ def _listening(listen: str) -> socket.socket:
     try:
         return socket.create_server((host, int(port)), family=family, backlog=2048)
     except OSError as error:
-        raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
+        why = os.strerror(error.errno) if error.errno else error
+        raise OSError(f"cannot listen on {listen}: {why}; give another with --listen") from error

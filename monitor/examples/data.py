@@ -49,12 +49,17 @@ def folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Where data is looked for, in order."""
     given = [Path(environ["OFFPATH_DATA"])] if environ.get("OFFPATH_DATA") else []
     repository = Path(__file__).resolve().parents[2]
-    return [*given, repository.parent / "shared" / "data", Path.cwd().parent / "shared" / "data", cache(environ)]
+    beside = [repository.parent / "shared" / "data", Path.cwd().parent / "shared" / "data"]
+    kept = cache(environ)
+    return [*given, *beside, *([] if kept is None else [kept])]
 
 
-def cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """The user's cache for downloads."""
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offpath" / "data"
+def cache(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The user's cache for downloads; ``None`` for a user without a home."""
+    try:
+        return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offpath" / "data"
+    except RuntimeError:
+        return None
 
 
 def texts(
@@ -84,7 +89,7 @@ def _find(source: Source, environ: Mapping[str, str], say: Callable[[str], None]
         raise DataUnavailable("; ".join([f"{source.name} is not in {', '.join(map(str, looked))}", *wrong]))
     say(f"downloading {source.url}")
     try:
-        return _download(source, looked[-1] / source.name)
+        return _download(source, cache(environ))
     except DataUnavailable as error:
         raise DataUnavailable("; ".join([str(error), *wrong])) from None
 
@@ -104,7 +109,7 @@ def _checked(source: Source, plain: bytes, place: str) -> str:
     return plain.decode()
 
 
-def _download(source: Source, target: Path) -> str:
+def _download(source: Source, folder: Path | None) -> str:
     if not source.url.startswith(("https://", "http://127.0.0.1:")):
         raise DataUnavailable(f"{source.url} is no https address")
     try:
@@ -112,7 +117,8 @@ def _download(source: Source, target: Path) -> str:
     except (OSError, httpx.HTTPError) as error:
         raise DataUnavailable(f"{source.name} is not at hand, and {source.url} does not give it: {error}") from None
     text = _checked(source, plain, source.url)
-    _keep(gzip.compress(plain, mtime=0), target)
+    if folder is not None:
+        _keep(gzip.compress(plain, mtime=0), folder / source.name)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -124,13 +125,27 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     if not path.parent.is_dir():
         raise Unavailable(f"the log {path} cannot be opened: {path.parent} is no directory")
     with _in_words(path):
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        uri = path.resolve().as_uri() + ("" if create else _read_only(path))
+        db = sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
         try:
             _prepare(db, path)
         except BaseException:
             db.close()
             raise
     return db
+
+
+def _read_only(path: Path) -> str:
+    """How a log is opened where SQLite can make no file beside it: as one that nobody changes.
+
+    What is not folded in yet stands in the ``-wal`` file, and can be read only together with the ``-shm`` file.
+    """
+    beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
+    if os.access(path.parent, os.W_OK) or all(file.exists() for file in beside):
+        return ""
+    if beside[0].exists() and beside[0].stat().st_size:
+        raise LogError(f"the last records of {path} are in {beside[0].name}: copy both to where you may write")
+    return "?immutable=1"
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

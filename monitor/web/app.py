@@ -63,6 +63,7 @@ def create_app(store: FindingStore, registry: CollectorRegistry, overview: Overv
     _errors(app, page)
     _pages(app, store, overview, page, known)
     _api(app, store, overview, known)
+    _api_findings(app, store, known)
     _operations(app, registry)
     return app
 
@@ -147,6 +148,13 @@ def _api(app: FastAPI, store: FindingStore, overview: Overview, known: Known) ->
         """The last evaluations, oldest first."""
         return store.timeline(known(name).name, limit)
 
+    @app.get("/api/pipeline")
+    def pipeline() -> dict[str, Any]:
+        """Whether the pipeline itself is well."""
+        return dict(overview.pipeline())
+
+
+def _api_findings(app: FastAPI, store: FindingStore, known: Known) -> None:
     @app.get("/api/findings")
     def findings(
         monitor: str | None = None, scope: Scope | None = None, alarm: bool | None = None, limit: Limit = 50
@@ -163,11 +171,6 @@ def _api(app: FastAPI, store: FindingStore, overview: Overview, known: Known) ->
         if found is None:
             raise HTTPException(404, "there is no such finding, or it was pruned")
         return found
-
-    @app.get("/api/pipeline")
-    def pipeline() -> dict[str, Any]:
-        """Whether the pipeline itself is well."""
-        return dict(overview.pipeline())
 
 
 def _operations(app: FastAPI, registry: CollectorRegistry) -> None:

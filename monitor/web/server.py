@@ -59,5 +59,7 @@ def bind(listen: str, setting: str = "worker.listen") -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {listen} ({setting}): {error.strerror or error}") from error
+        raise OSError(
+            f"cannot listen on {listen} ({setting}): {error.strerror or error}; give another with --listen"
+        ) from error
     return listener

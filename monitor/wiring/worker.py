@@ -82,9 +82,6 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     """
     from prometheus_client import CollectorRegistry, disable_created_metrics
 
-    from sinks.pipeline_metrics import PipelineMetrics
-    from sinks.prometheus import PrometheusSink as Prometheus
-
     specs = build_specs(settings)
     _bound_threads(settings, specs)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which tells nothing here
@@ -102,16 +99,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
         raise
     for collector in transport.collectors():
         metrics.register(collector)
-    scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
-    _show_again(settings, scores, specs)
-    stages = (
-        "commit",
-        "dead_letters",
-        *(("summaries",) if merging is not None else ()),
-        *(type(outlet.sink).__name__ for outlet in outlets),
-    )
-    merged = [spec.name for spec in specs if spec.summariser is not None]
-    numbers = PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages, merged)
+    numbers = _numbers(settings, metrics, specs, outlets)
     turn = asyncio.Lock()
 
     def work(source: Source, pipeline: Judging, parts: Publisher | None = None) -> Worker:
@@ -121,6 +109,21 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.monotonic) ->
     worker = work(source, build_pipeline(settings, specs), parts)
     second = Merging(work(summaries, merging), summaries) if merging is not None and summaries is not None else None
     return Assembly(worker, metrics, transport, source, outlets, specs, numbers, second)
+
+
+def _numbers(
+    settings: Settings, metrics: CollectorRegistry, specs: Sequence[MonitorSpec], outlets: Sequence[SinkOutlet]
+) -> PipelineMetrics:
+    """What the worker counts, in the registry."""
+    from sinks.pipeline_metrics import PipelineMetrics
+    from sinks.prometheus import PrometheusSink as Prometheus
+
+    scores = next((outlet.sink for outlet in outlets if isinstance(outlet.sink, Prometheus)), None)
+    _show_again(settings, scores, specs)
+    merged = [spec.name for spec in specs if spec.summariser is not None]
+    published = ("summaries",) if merged else ()
+    stages = ("commit", "dead_letters", *published, *(type(outlet.sink).__name__ for outlet in outlets))
+    return PipelineMetrics(metrics, monitor_labels(specs), REASONS, scores, stages, merged)
 
 
 async def together(*workers: Worker) -> None:

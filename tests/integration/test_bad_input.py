@@ -73,6 +73,8 @@ CASES = {
     "rows of different lengths": Case(dead("ragged"), instances([1, "M"], [2])),
     "string where a number belongs": Case(dead("not_numeric"), instances(["old", "M"])),
     "unknown category": Case(values("unseen"), instances(*[[30, "?"]] * ROWS), rows=ROWS, values=ROWS),
+    "unknown code": Case(values("unseen"), instances(*[[30, 7]] * ROWS), rows=ROWS, values=ROWS),
+    "a code that is no whole number": Case(values("unseen"), instances(*[[30, 0.5]] * ROWS), rows=ROWS, values=ROWS),
     "NaN and null": Case(
         values("missing"),
         b'{"instances": [' + b"[NaN, null]," * (ROWS - 1) + b"[30, null]]}",

@@ -74,6 +74,30 @@ def write_reference(folder: Path, kind: str) -> str:
     return name
 
 
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            ["1.5"] * 29 + ["oops"],
+            "column a was taken for labels, though most of its 30 values are numbers: row 30 holds 'oops'",
+        ),
+        (['"0,92"'] * 30, "row 1 holds '0,92': write a decimal point"),
+        (["1_0"] * 5 + ["10"] * 25, "row 1 holds '1_0'"),
+    ],
+)
+def test_numbers_that_are_taken_for_labels_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], cells: list[str], said: str
+) -> None:
+    (folder / "mixed.csv").write_text("\n".join(["a", *cells]))
+    assert cli.main(["fit", "--type", "TabularDrift", "--reference", "mixed.csv", "--out", "o", "--windows", "0"]) == 0
+    assert said in capsys.readouterr().err
+
+
+def test_no_columns_are_a_wrong_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fit", "--type", "KNN", "--reference", "x.csv", "--out", "o", "--columns", ""]) == 2
+    assert "--columns names none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "npz", "parquet"])
 def test_fit_from_every_kind_of_file(folder: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     name = write_reference(folder, kind)

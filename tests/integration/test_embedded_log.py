@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -342,6 +343,24 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
             EmbeddedLog(tmp_path / "log.db")
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_log_in_a_directory_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only mount: SQLite can make no file beside it, and must not try."""
+    folder = tmp_path / "mounted log"
+    folder.mkdir()
+    with closing(EmbeddedLog(folder / "log.db")) as log:
+        log.append("t", [record(0)])
+        (folder / "kept").write_bytes((folder / "log.db-wal").read_bytes())
+    monkeypatch.setattr(log_file.os, "access", lambda *_: False)
+    with closing(EmbeddedLog(folder / "log.db", create=False)) as log:
+        assert held(log) == [0]
+        assert not (folder / "log.db-shm").exists()
+        with pytest.raises(Unavailable, match="read-only"):
+            log.append("t", [record(1)])
+    (folder / "kept").rename(folder / "log.db-wal")
+    with pytest.raises(LogError, match=r"are in log\.db-wal: copy both"):
+        EmbeddedLog(folder / "log.db", create=False)
 
 
 # --- processes -----------------------------------------------------------------------------------------------

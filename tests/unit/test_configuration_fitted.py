@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,13 @@ def test_bytes_that_are_no_npz_and_objects_in_one(folder: Path) -> None:
     assert one(folder, text)[2].endswith("x.npz: is no npz file")
     np.savez(folder / "x.npz", age=np.zeros(2), sex=np.array(["Male", 1], dtype=object))
     assert "x.npz: array sex holds Python objects" in one(folder, text)[2]
+    np.savez(folder / "x.npz", age=np.zeros(2), sex=np.array([1j, 2j]))
+    assert "x.npz: sex is of type complex128; numbers and text can be read" in one(folder, text)[2]
+    np.savez(folder / "x.npz", age=np.zeros(2), sex=np.array([b"Male", b"\xff"]))
+    assert "x.npz: array sex is no text in UTF-8" in one(folder, text)[2]
+    with zipfile.ZipFile(folder / "x.npz", "w") as archive:
+        archive.writestr("age.npy", b"nothing of the kind")
+    assert "x.npz: age" in one(folder, text)[2]
 
 
 def test_codes_of_a_reference_beyond_the_categories(folder: Path) -> None:

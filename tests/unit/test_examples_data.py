@@ -101,3 +101,14 @@ def test_tumour_needs_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert 0.2 < found.shifted(found.x_stream).mean() < 0.8
     column, value = found.impossible
     assert value > 5 * found.x_ref[:, column].max()
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    environ.pop("XDG_CACHE_HOME", None)
+    assert data.cache(environ) is None
+    with pytest.raises(DataUnavailable):
+        data.texts([SOURCE], environ)

@@ -157,6 +157,12 @@ def test_a_monitor_page_has_everything(page: Client) -> None:
     assert "190" in page.get("/monitors/outliers").text
 
 
+def test_after_an_alarm_its_window_is_shown_and_said_to_be(tmp_path: Path) -> None:
+    for page in serve(tmp_path, finding(1, alarm=True), finding(2)):
+        text = page.get("/monitors/drift").text
+        assert re.search(r"Reference against window of the last alarm, [0-9-]+ [0-9:]+: the columns", text)
+
+
 def test_every_link_works_and_none_leads_away(page: Client) -> None:
     found = crawl(page)
     assert {
