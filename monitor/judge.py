@@ -7,18 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import bdtrc
 
-from detectors.base import Array, State, Verdict
+from detectors.base import Array, Verdict
 from monitor.alarms import Alarms, verdict_of
 from monitor.findings import EventRows, MonitorSpec, in_words, instance_finding, window_finding
+from monitor.flagged import share_verdict
 from monitor.parts import Part, idle_seconds
 from monitor.summary_window import SummaryWindow
 from monitor.windows import Batch, Window
 from sinks.base import Finding
-
-TOO_MANY = 0.001
-"""A window of an outlier monitor is an alert if so many flagged rows, or more, are at most so probable."""
 
 
 class Failure(NamedTuple):
@@ -121,17 +118,11 @@ class InstanceJudge(Judge):
         return [(events, verdict)]
 
     def _sum_up(self, batch: Batch) -> Finding:
-        scores = batch.x[:, 0]
-        known = scores[~np.isnan(scores)]
-        if not known.size:
-            return window_finding(self.spec, batch, Verdict("insufficient_data", n=len(scores)), False, "")
-        assert self._threshold is not None
-        flagged, promised = int(np.count_nonzero(known > self._threshold)), self.spec.promised_share
-        share = flagged / known.size
-        p_val = float(bdtrc(flagged - 1, known.size, promised)) if flagged else 1.0
-        state: State = "alert" if p_val <= TOO_MANY else "ok"
-        verdict = Verdict(state, len(scores), float(known.max()), self._threshold, p_val, effect_size=share)
-        text = f"{share:.2%} of {len(scores):,} rows flagged, {promised:.2%} promised"
+        promised = self.spec.promised_share
+        verdict = share_verdict(batch.x[:, 0], math.inf if self._threshold is None else self._threshold, promised)
+        if verdict.statistic is None:
+            return window_finding(self.spec, batch, verdict, False, "")
+        text = f"{verdict.statistic:.2%} of {verdict.n:,} rows flagged, {promised:.2%} promised"
         return window_finding(self.spec, batch, verdict, self._alarms.raised(verdict), text)
 
     def expire(self, now: float) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from detectors.base import Feature, Meta, Verdict, as_rows
 from monitor.codecs.base import Tensor, Tensors
@@ -19,6 +20,7 @@ from monitor.columns import Columns
 from monitor.count_window import CountWindow
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
 from monitor.findings import EventRows, MonitorSpec
+from monitor.flagged import TOO_MANY, fewest
 from monitor.judge import make_judge
 from monitor.outcome import Outcome
 from monitor.pipeline import Pipeline
@@ -409,4 +411,13 @@ def test_an_outlier_monitor_is_in_alarm_when_more_rows_are_flagged_than_promised
     assert [found.verdict.state for found in told] == ["ok", "ok", "ok", "alert", "alert", "ok"]
     assert [found.alarm for found in told] == [False, False, False, False, True, False], "two in a row"
     assert told[2].text == "3.00% of 100 rows flagged, 0.50% promised"
+    shares = [(finding.verdict.statistic, finding.verdict.threshold) for finding in told]
+    assert shares == [(share, 0.05) for share in (0.0, 0.01, 0.03, 1.0, 1.0, 0.0)], "alerts where it is reached"
     assert told[2].verdict.p_val == pytest.approx(0.0141, abs=2e-4)
+
+
+@pytest.mark.parametrize("promised", [0.0, 1e-6, 0.0005, 0.005, 0.3])
+@pytest.mark.parametrize("n", [1, 2, 10, 1000, 50_000])
+def test_fewest_flagged_rows_that_are_an_alert(n: int, promised: float) -> None:
+    tail = stats.binom.sf(np.arange(-1, n + 1), n, promised)  # of at least 0, 1, ... n + 1
+    assert fewest(n, promised) == int(np.flatnonzero(tail <= TOO_MANY)[0])
