@@ -38,9 +38,10 @@ class Judge:
         self.seconds: list[float] = []
         saved = state if state is not None and state.get("fingerprint") == spec.fingerprint else None
         self._alarms = Alarms(spec, int(saved["streak"]) if saved else 0)
-        self.window: Window = spec.make_window(
-            saved["window"] if saved else {**_NOTHING, "offset": resume, "next": resume}
-        )
+        begin: Mapping[str, Any] = saved["window"] if saved else {**_NOTHING, "offset": resume, "next": resume}
+        self.begin = int(begin["offset"])
+        """Events before it belong to no window that is open."""
+        self.window: Window = spec.make_window(begin)
 
     def state(self) -> Mapping[str, Any]:
         """JSON values: the window's place, and how many alerting windows came in a row."""
@@ -82,12 +83,11 @@ class InstanceJudge(Judge):
     def __init__(self, spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> None:
         super().__init__(spec, partition, state, resume)
         self.scores: list[tuple[Array, float | None]] = []
-        self._resume = _place(self.window.state())
         self._fresh = resume
         self._threshold: float | None = None
 
     def take(self, events: Sequence[EventRows]) -> Iterator[Finding]:
-        wanted = [event for event in events if event.rows.offset >= self._resume[0] and len(event.rows.x)]
+        wanted = [event for event in events if event.rows.offset >= self.begin and len(event.rows.x)]
         if not wanted:
             return
         for group, verdict in self._scored(wanted):
@@ -183,7 +183,3 @@ def make_judge(spec: MonitorSpec, partition: str, state: Mapping[str, Any] | Non
     if spec.summariser is not None:
         return SummingJudge(spec, partition, state, resume)
     return (Judge if spec.kind == "drift" else InstanceJudge)(spec, partition, state, resume)
-
-
-def _place(state: Mapping[str, Any]) -> tuple[int, int]:
-    return int(state["offset"]), int(state.get("row", 0))

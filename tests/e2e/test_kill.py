@@ -88,6 +88,7 @@ def settings(tmp_path: Path) -> Settings:
                 {"name": "timed", "model": "m", "side": "response", "window": late, "detector": tabular},
                 {"name": "both", "model": "m", "side": "joined", "window": {"count": 90}, "detector": ks},
                 {"name": "outlier", "model": "m", "window": {"count": 110}, "detector": detectors["Mahalanobis"]},
+                {"name": "outlier-timed", "model": "m", "window": late, "detector": detectors["Mahalanobis"]},
             ],
             "transport": {"path": str(tmp_path / "log.db")},
             "worker": {"lookback": 100, "commit_every": "0s"},
@@ -157,7 +158,14 @@ def test_fifty_kills_change_no_finding(settings: Settings, tmp_path: Path) -> No
     whole = on(settings, tmp_path / "whole")
     asyncio.run(work(whole))
     expected = findings(whole)
-    assert {finding["monitor"] for finding in expected.values()} == {"drift", "slide", "timed", "both", "outlier"}
+    assert {finding["monitor"] for finding in expected.values()} == {
+        "drift",
+        "slide",
+        "timed",
+        "both",
+        "outlier",
+        "outlier-timed",
+    }
 
     rng = random.Random(seed)
     kills = 0

@@ -82,9 +82,10 @@ def spec(name: str, detector: Any, window: str = "count", **more: Any) -> Monito
     return MonitorSpec(name, "default", "m", detector, features, make, "v1", **more)
 
 
-def pipeline(lookback: int = 50, **more: Any) -> Pipeline:
+def pipeline(lookback: int = 50, extra: tuple[MonitorSpec, ...] = (), **more: Any) -> Pipeline:
     columns: Any = PlainColumns()
     request = (spec("drift", MeanShift(), **more), spec("timed", MeanShift(), "time"), spec("outlier", TooLarge()))
+    request += extra
     feeds = (
         Feed(columns, None, request),
         Feed(None, columns, (spec("answers", MeanShift()),)),
@@ -129,13 +130,13 @@ logs = st.lists(
 @settings(max_examples=200)
 @given(logs, st.data())
 def test_a_restart_at_any_point_changes_no_finding(log: list[Delivery], data: st.DataObject) -> None:
-    lookback = 5
-    whole = fresh(lookback=lookback).process("t/0", log)
+    lookback, extra = 5, (spec("outlier-timed", TooLarge(), "time"),)
+    whole = fresh(lookback=lookback, extra=extra).process("t/0", log)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4)))
     found: dict[str, Any] = {}
     checkpoint: Checkpoint | None = None
     for cut in [*cuts, len(log)]:
-        current = pipeline(lookback=lookback)
+        current = pipeline(lookback=lookback, extra=extra)
         current.assign("t/0", checkpoint)
         start = max(0, checkpoint.offset - 2 * lookback) if checkpoint else 0
         lost = data.draw(st.integers(0, 3))  # judged after the last commit: findings came out, the commit did not
