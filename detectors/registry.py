@@ -24,6 +24,8 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "IForest": "detectors.outlier.isolation_forest:IForest",
         "Mahalanobis": "detectors.outlier.mahalanobis:Mahalanobis",
         "KNN": "detectors.outlier.knn:KNN",
+        "LOF": "detectors.outlier.lof:LOF",
+        "PCA": "detectors.outlier.pca:PCA",
     }
 )
 """``detector_type`` -> ``"module:Class"``."""

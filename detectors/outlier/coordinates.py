@@ -39,22 +39,30 @@ _KNOTS = 33
 
 
 class Reading(NamedTuple):
-    """Rows in coordinates; ``missing`` and ``unseen`` are ``None`` where no value is.
+    """Rows in coordinates; ``missing``, ``unseen`` and ``excess`` are ``None`` where no value is.
 
-    ``values`` ``(n, d)`` : as given, finite, missing ones filled; ``z`` ``(n, d)`` : coordinates.
+    ``values`` ``(n, d)`` : as given, finite, missing ones filled; ``z`` ``(n, d)`` : coordinates; ``excess`` ``(n, d)``
+    : the part of ``z`` beyond all that the reference holds, :data:`BEYOND` for a value never seen.
     """
 
     values: Array
     z: Array
     missing: npt.NDArray[np.bool_] | None
     unseen: npt.NDArray[np.bool_] | None
+    excess: Array | None
+
+    @property
+    def inside(self) -> Array:
+        """``(n, d)`` coordinates of the nearest values that the reference might hold."""
+        return self.z if self.excess is None else self.z - self.excess
 
     def blocks(self, size: int) -> Iterator[Reading]:
         """The same rows, at most so many at a time."""
         for start in range(0, len(self.z), size):
             part = slice(start, start + size)
             missing, unseen = (None if mask is None else mask[part] for mask in (self.missing, self.unseen))
-            yield Reading(self.values[part], self.z[part], missing, unseen)
+            excess = None if self.excess is None else self.excess[part]
+            yield Reading(self.values[part], self.z[part], missing, unseen, excess)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,12 +110,17 @@ class Coordinates:
         squeezed += 2.0 * np.arange(len(self.low))
         # Column after column: np.interp starts its search at the neighbour it found last.
         z = np.interp(squeezed.T.ravel(), self.knots, self.heights).reshape(squeezed.T.shape).T
+        excess = None
         if (inside != values).any():
             beyond = np.clip((values - inside) / self.unit, -FARTHEST, FARTHEST)
             z = z + beyond
+            excess = beyond
             values = inside + beyond * np.where(np.isfinite(self.unit), self.unit, 0.0)
         unseen = z >= self.never
-        return Reading(values, z, missing, unseen if unseen.any() else None)
+        if not unseen.any():
+            return Reading(values, z, missing, None, excess)
+        excess = np.where(unseen, BEYOND, 0.0 if excess is None else excess)
+        return Reading(values, z, missing, unseen, excess)
 
     def _finite(self, rows: Array) -> tuple[Array, npt.NDArray[np.bool_] | None]:
         flat = rows.ravel()
