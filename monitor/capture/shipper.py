@@ -32,7 +32,7 @@ from monitor.capture.record import Recorder
 from monitor.capture.shelf import Shelf
 from monitor.capture.spool import Spool
 
-LEAST_NICE = 19
+NICE = 10
 REPORT_SECONDS = 0.2
 
 REST_SECONDS, MUCH = 0.05, 128 * 1024
@@ -182,11 +182,14 @@ async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes) ->
 
 
 def _give_way() -> None:
-    """Run only when nobody else wants the core: under ``nice`` alone the relay waits for the shipper's slices."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (AttributeError, OSError):  # another system, or a policy that forbids it
-        os.nice(LEAST_NICE)
+    """Wait while the relay wants the core, and never interrupt it (batch policy); but get some of a core that is busy.
+
+    Under the idle policy the shipper starves beside a model that uses all cores, and cannot spool what it has when it
+    is to end.
+    """
+    os.nice(NICE)
+    with suppress(AttributeError, OSError):  # another system, or a policy that forbids it
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def main(plan: int, board: int, tap: int, number: int) -> int:
@@ -194,7 +197,6 @@ def main(plan: int, board: int, tap: int, number: int) -> int:
     logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
     for ignored in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
-    _give_way()
     shipping = shipping_of(read_plan(plan), number)
     try:
         hashes = any(rule.action == "hash" for rule in shipping.redact)
@@ -202,5 +204,6 @@ def main(plan: int, board: int, tap: int, number: int) -> int:
     except ValueError as error:  # it was there when the sidecar started; nothing is sent without it
         _logger.error("%s", error)
         return os.EX_CONFIG
+    _give_way()
     uvloop.run(_ship(shipping, Board(board), socket.socket(fileno=tap), key))
     return 0

@@ -294,6 +294,13 @@ def test_a_stopped_shipper_stops_nobody(server: int, start: Callable[..., Sideca
     until(lambda: any(r.value == b"again" for r in sidecar.records()), "capturing again")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling classes are Linux's")
+def test_the_shipper_gives_way_and_does_not_starve(server: int, start: Callable[..., Sidecar]) -> None:
+    (shipper,) = start(server).shippers()
+    until(lambda: os.sched_getscheduler(shipper) == os.SCHED_BATCH, "the batch class")
+    assert os.getpriority(os.PRIO_PROCESS, shipper) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+
+
 def test_a_killed_shipper_is_started_again(server: int, start: Callable[..., Sidecar]) -> None:
     sidecar = start(server)
     httpx.post(sidecar.url + PREDICT, content=b"before")
