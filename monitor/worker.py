@@ -128,16 +128,17 @@ class Worker:
             self._observer.observe(outcome.tally)
 
     async def _block(self, block: Block) -> None:
+        first, last = block.deliveries[0], block.deliveries[-1]
+        self._lag(block, first, block.end_offset - first.offset)  # a single event may take a minute to judge
         outcome = self._pipeline.process(block.partition, block.deliveries)
         self._dirty.add(block.partition)
-        self._lag(block)
+        self._lag(block, last, block.end_offset - last.offset - 1)
         await self._emit(outcome, block.partition)
         await self._commit_in_time()
 
-    def _lag(self, block: Block) -> None:
-        last = block.deliveries[-1]
-        events = block.end_offset - last.offset - 1
-        since = last.record.timestamp
+    def _lag(self, block: Block, at: Delivery, events: int) -> None:
+        """So many events wait, and event time has come to that of ``at``."""
+        since = at.record.timestamp
         self._observer.lag(block.partition, events, max(0.0, time.time() - since) if events and since > 0 else 0.0)
         if events:
             self._behind.add(block.partition)

@@ -114,6 +114,10 @@ class FakeSink:
 class Numbers:
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.lags: list[tuple[str, int]] = []
+
+    def lag(self, partition: str, events: int, seconds: float) -> None:
+        self.lags.append((partition, events))
 
     def error(self, stage: str) -> None:
         self.errors.append(stage)
@@ -258,6 +262,22 @@ def test_workers_that_share_sinks_write_in_turns() -> None:
     names = [entry[0] for entry in journal.entries if entry[0] in ("write", "flush")]
     assert names.count("write") == 4
     assert all(after == "flush" for before, after in pairwise(names) if before == "write")
+
+
+def test_what_waits_is_told_before_a_block_is_judged_too() -> None:
+    """A single event may take long, and whoever looks then must not see that nothing waits."""
+    waiting = block(4)._replace(end_offset=10)
+    worker, _, numbers = make([Assigned("t/0", None, 4), waiting])
+    judge = worker._pipeline.process
+    pipeline: Any = worker._pipeline
+
+    def process(partition: str, deliveries: Any) -> Any:
+        numbers.lags.append(("judging", len(deliveries)))
+        return judge(partition, deliveries)
+
+    pipeline.process = process
+    asyncio.run(worker.run())
+    assert numbers.lags == [("t/0", 0), ("t/0", 6), ("judging", 1), ("t/0", 5)]
 
 
 def test_stop_ends_after_the_block_and_commits() -> None:
