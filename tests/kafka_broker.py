@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from servers import free_port
+
+from monitor.transport.kafka.connect import MODULES
 
 ROOT = Path(__file__).parents[1]
 WHY = (
@@ -48,10 +50,21 @@ def need() -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+LENIENT = [
+    pytest.mark.usefixtures("lenient_with_sockets"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+"""Marks of tests that let clients reach for brokers that are away."""
+
+
+ONE_QUICK = ["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)]
+"""The clients, of which the second takes too long for what both do alike."""
+
+
+def need_client(name: str) -> str:
+    """The client library; without it the test is skipped."""
+    pytest.importorskip(MODULES[name], reason=f'{name}: pip install "offpath[kafka]"')
+    return name
 
 
 class Broker:

@@ -11,16 +11,16 @@ import pkgutil
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import servers
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 from prometheus_client import CollectorRegistry, generate_latest
@@ -55,40 +55,15 @@ def finding(i: int, **changes: Any) -> Finding:
     return replace(made, **changes)
 
 
-class Receiver:
-    """Takes CloudEvents over HTTP, or answers 503 while it is ``away``."""
+class Receiver(servers.Receiver):
+    """Keeps bodies by id."""
 
     def __init__(self) -> None:
-        self.away = False
         self.bodies: dict[str, dict[str, Any]] = {}
-        receiver = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if not receiver.away:
-                    receiver.bodies[self.headers["ce-id"]] = json.loads(body)
-                self.send_response(503 if receiver.away else 202)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def take(self, headers: HTTPMessage, body: bytes) -> None:
+        self.bodies[headers["ce-id"]] = json.loads(body)
 
 
 @dataclass
@@ -289,7 +264,7 @@ def test_many_findings(case: Case) -> None:
 
 KILLED = """
 import asyncio, os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_sinks import finding
 from sinks.{module} import {name}
 async def act():
@@ -307,7 +282,8 @@ asyncio.run(act())
 )
 def test_what_was_flushed_outlives_the_process(module: str, name: str, make: str, tmp_path: Path) -> None:
     path = tmp_path / "findings"
-    code = KILLED.format(tests=str(Path(__file__).parent), module=module, name=name, make=make)
+    tests = [str(folder) for folder in Path(__file__).parents[:2]]
+    code = KILLED.format(tests=tests, module=module, name=name, make=make)
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
     if module == "store":
         reader = FindingStore(path)

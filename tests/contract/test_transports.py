@@ -16,6 +16,7 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import kafka_broker
 import pytest
 import uvicorn
 
@@ -37,7 +38,7 @@ from monitor.transport.base import (
 from monitor.transport.embedded import EmbeddedPublisher, EmbeddedSource
 from monitor.transport.http import HttpPublisher
 from monitor.transport.kafka.checkpoints import States
-from monitor.transport.kafka.connect import MODULES, connect
+from monitor.transport.kafka.connect import connect
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
 from monitor.transport.kafka.port import Client
 from monitor.transport.kafka.publisher import KafkaPublisher
@@ -248,10 +249,7 @@ HARNESSES = {"embedded": Embedded, "http": OverHttp, "pipelined": OverPipelinedH
 KAFKA_HARNESSES = {"confluent-kafka": OverConfluent, "kafka-python": OverKafkaPython}
 
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = kafka_broker.LENIENT
 
 
 @pytest.fixture(params=[*HARNESSES, *KAFKA_HARNESSES])
@@ -259,7 +257,7 @@ def transport(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(log_file, "BUSY_SECONDS", 0.05)
     harness: Any
     if request.param in KAFKA_HARNESSES:
-        pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
+        kafka_broker.need_client(request.param)
         address = request.getfixturevalue("kafka")
         own = None if os.environ.get("OFFPATH_TEST_KAFKA") else request.getfixturevalue("kafka_server")
         harness = KAFKA_HARNESSES[request.param](address, own)

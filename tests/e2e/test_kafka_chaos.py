@@ -11,17 +11,17 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import HTTPMessage
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import kafka_broker
 import numpy as np
 import pytest
+import servers
 from kafka_broker import Broker
 
 from detectors import artifact
@@ -37,37 +37,19 @@ MODELS, PARTITIONS, WORKERS = 12, 6, 3
 PATIENCE = 180.0
 """Seconds within which everything has to be judged once nothing fails any more."""
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = kafka_broker.LENIENT
 
 
-class Receiver:
-    """Takes findings as CloudEvents; while ``failing`` it answers 503. ``found`` holds what came, by id."""
+class Receiver(servers.Receiver):
+    """Takes findings. ``found`` holds what came, by id."""
 
     def __init__(self) -> None:
-        self.failing = False
         self.found: dict[str, set[str]] = {}
-        outer = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                told = {name.lower().replace("-", "_"): value for name, value in self.headers.items()}
-                if not outer.failing:
-                    outer.found.setdefault(told["ce_id"], set()).add(one_text(told, body))
-                self.send_response(503 if outer.failing else 202)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def take(self, headers: HTTPMessage, body: bytes) -> None:
+        told = {name.lower().replace("-", "_"): value for name, value in headers.items()}
+        self.found.setdefault(told["ce_id"], set()).add(one_text(told, body))
 
 
 def one_text(headers: Mapping[str, str], body: bytes) -> str:
@@ -114,8 +96,7 @@ class Workers:
 def receiver() -> Iterator[Receiver]:
     made = Receiver()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 def configure(folder: Path, brokers: list[Broker], url: str, window: int) -> Path:
@@ -174,9 +155,9 @@ async def disturb(workers: Workers, brokers: list[Broker], receiver: Receiver, r
         await asyncio.sleep(rng.uniform(1.0, 4.0))
         workers.kill(rng)
         if rng.random() < 0.5:
-            receiver.failing = True
+            receiver.away = True
             await asyncio.sleep(rng.uniform(0.5, 2.0))
-            receiver.failing = False
+            receiver.away = False
         if rng.random() < 0.3:
             await workers.join_and_leave(rng.uniform(3.0, 6.0))
 
@@ -246,7 +227,7 @@ async def survive(folder: Path, brokers: list[Broker], receiver: Receiver, event
         trouble.cancel()
         await asyncio.wait([trouble])
         assert trouble.cancelled() or trouble.exception() is None
-        receiver.failing = False
+        receiver.away = False
         expected, records = await oracle(settings, events)
         deadline = time.monotonic() + PATIENCE
         while receiver.found.keys() != expected.keys() and time.monotonic() < deadline:

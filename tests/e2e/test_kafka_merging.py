@@ -14,8 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import kafka_broker
 import numpy as np
-import pytest
+from topics import publish
 
 from detectors import artifact
 from detectors.base import Feature
@@ -23,7 +24,6 @@ from detectors.drift.tabular import TabularDrift
 from monitor import configuration, wiring
 from monitor.events import Record
 from monitor.settings import Settings
-from monitor.transport.kafka.connect import MODULES
 from sinks.store import FindingStore
 
 EVENTS, PARTITIONS, WINDOW, START = 6000, 4, 20.0, 1_700_000_000.0
@@ -33,16 +33,7 @@ CUT = 2900
 FEATURES = (Feature("amount"), Feature("colour", "categorical", ("red", "green")))
 PATIENCE = 90.0
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
-
-
-@pytest.fixture(params=["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)])
-def client(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
+pytestmark = kafka_broker.LENIENT
 
 
 def rows(n: int, seed: int) -> np.ndarray[Any, Any]:
@@ -88,12 +79,6 @@ def configured(folder: Path, name: str, transport: dict[str, Any], store: str) -
     path = folder / f"{name}-{transport.get('instance_id', 'log')}.yaml"
     path.write_text(json.dumps(told))
     return path
-
-
-async def publish(settings: Settings, records: list[Record]) -> None:
-    transport = wiring.open_transport(settings)
-    await transport.publisher(settings.transport.topic).publish(records)
-    await transport.close()
 
 
 def found(folder: Path, store: str) -> dict[str, dict[str, Any]]:

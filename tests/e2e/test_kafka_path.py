@@ -15,29 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from kafka_broker import free_port
-from test_kill import differences, events, findings, settings, work, write_log
+import kafka_broker
+from killing import MONITORS, differences, events, findings, work, write_log
+from servers import MODEL, free_port
+from topics import publish, read
 
-from monitor import configuration, wiring
-from monitor.events import Record
+from monitor import configuration
 from monitor.settings import Settings
-from monitor.transport.kafka.connect import MODULES
-
-__all__ = ["settings"]  # a fixture
 
 KILLS = 4
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
-
-
-@pytest.fixture(params=["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)])
-def client(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
+pytestmark = kafka_broker.LENIENT
 
 
 def over_kafka(settings: Settings, folder: Path, address: str, client: str, topic: str) -> Path:
@@ -52,25 +40,6 @@ def over_kafka(settings: Settings, folder: Path, address: str, client: str, topi
     path = folder / "kafka.yaml"
     path.write_text(json.dumps(told))
     return path
-
-
-async def publish(settings: Settings, records: list[Record]) -> None:
-    transport = wiring.open_transport(settings)
-    await transport.publisher(settings.transport.topic).publish(records)
-    await transport.close()
-
-
-async def until_caught_up(settings: Settings) -> None:
-    assembly = wiring.build(settings)
-    idle = assembly.worker._idle
-
-    async def end(now: float) -> None:
-        await idle(now)
-        assembly.worker.stop()
-
-    assembly.worker._idle = end  # type: ignore[method-assign]
-    await asyncio.wait_for(assembly.worker.run(), 60)
-    await assembly.close()
 
 
 def test_a_worker_killed_again_and_again_finds_what_one_on_the_embedded_log_finds(
@@ -88,7 +57,7 @@ def test_a_worker_killed_again_and_again_finds_what_one_on_the_embedded_log_find
     write_log(embedded, seed)
     asyncio.run(work(embedded))
     expected = findings(embedded)
-    assert {finding["monitor"] for finding in expected.values()} == {"drift", "slide", "timed", "both", "outlier"}
+    assert {finding["monitor"] for finding in expected.values()} == MONITORS
 
     path = over_kafka(embedded, tmp_path, kafka, client, topic)
     configured = configuration.load(path, {})
@@ -110,7 +79,7 @@ def test_a_worker_killed_again_and_again_finds_what_one_on_the_embedded_log_find
         worker.send_signal(signal.SIGKILL)
         worker.wait()
     assert findings(configured), "they were killed at work, not while they started"
-    asyncio.run(until_caught_up(configured))
+    asyncio.run(asyncio.wait_for(work(configured), 60))
     assert differences(findings(configured), expected) == []
 
 
@@ -136,7 +105,7 @@ def test_from_the_sidecar_and_from_ingest_to_the_topic(tmp_path: Path, kafka: st
                    "ce-specversion": "1.0", "ce-inferenceservicename": "income"}  # fmt: skip
         assert call(f"http://{ingest}/", json={"instances": [[9]]}, headers=headers).status_code == 202
         assert httpx.get(f"http://{ingest}/readyz").status_code == 200
-        found = asyncio.run(read(configuration.load(path, {}), 11))
+        found = asyncio.run(read(configuration.load(path, {"OFFPATH_WORKER__GROUP": f"g-{topic}"}), 11))
     finally:
         for process in processes:
             process.terminate()
@@ -147,22 +116,6 @@ def test_from_the_sidecar_and_from_ingest_to_the_topic(tmp_path: Path, kafka: st
         [json.dumps({"predictions": [1]})] * 5 + [json.dumps({"instances": [[i]]}) for i in (0, 1, 2, 3, 4, 9)]
     )
     assert {delivery.record.headers["ce_type"][:12] for delivery in found} == {"org.kubeflow"}
-
-
-MODEL = """
-import http.server, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", "20")
-        self.end_headers()
-        self.wfile.write(b'{"predictions": [1]}')
-    def log_message(self, *args): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
 
 
 def call(url: str, **told: Any) -> httpx.Response:
@@ -177,20 +130,3 @@ def call(url: str, **told: Any) -> httpx.Response:
             return answer
         time.sleep(0.05)
     raise AssertionError(f"{url} does not answer")
-
-
-async def read(settings: Settings, wanted: int) -> list[Any]:
-    transport = wiring.open_transport(settings)
-    source = transport.source(settings.worker.model_copy(update={"group": f"g-{settings.transport.topic}"}))
-    found: list[Any] = []
-
-    async def collect() -> None:
-        async for told in source:
-            found.extend(getattr(told, "deliveries", ()))
-            if len(found) >= wanted:
-                return
-
-    await asyncio.wait_for(collect(), 30)
-    await source.close()
-    await transport.close()
-    return found

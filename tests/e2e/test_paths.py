@@ -18,9 +18,9 @@ import httpx
 import numpy as np
 import pytest
 import yaml
-from kafka_broker import free_port, make_certificates
+from kafka_broker import make_certificates
 from prometheus_client.parser import text_string_to_metric_families
-from test_kafka_path import MODEL
+from servers import MODEL, free_port
 
 from detectors import artifact, registry
 from detectors.base import Feature

@@ -6,18 +6,18 @@ import csv
 import os
 import random
 import re
-import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import servers
+from servers import free_port, serving
 
 README = Path(__file__).parents[2] / "README.md"
 CALL = re.compile(r"curl http://127\.0\.0\.1:9081(\S+) -d '(.+)'")
@@ -39,32 +39,11 @@ class Model(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def upstream() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Model) as port:
+        yield port
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if found := condition():
-                return found
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
+until = partial(servers.until, despite=(httpx.HTTPError,))
 
 
 @pytest.fixture

@@ -9,24 +9,25 @@ import os
 import random
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys
-import time
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import servers
 import yaml
 from prometheus_client import CollectorRegistry
+from servers import free_port
 from websockets.sync.client import connect
 
 from detectors import artifact, registry
@@ -49,22 +50,7 @@ pytestmark = [
 FEATURES = (Feature("Age"), Feature("Hours"), Feature("Sex", "categorical", ("Female", "Male")))
 
 
-def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if found := condition():
-                return found
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+until = partial(servers.until, despite=(OSError,))
 
 
 def get(url: str) -> Any:

@@ -8,18 +8,19 @@ import re
 import resource
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import servers
+from servers import serving
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("monitor", "detectors", "sinks")
@@ -180,12 +181,8 @@ class Model(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def upstream() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Model) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_the_sidecars_processes_import_nothing_heavy(tmp_path: Path, upstream: str) -> None:
@@ -210,13 +207,7 @@ def test_the_sidecars_processes_import_nothing_heavy(tmp_path: Path, upstream: s
     assert imported(text) & HEAVY == set()
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
+until = partial(servers.until, seconds=100)
 
 
 def imported(report: str) -> set[str]:

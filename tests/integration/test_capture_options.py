@@ -13,33 +13,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from servers import PATIENCE, serving, until
 
 from monitor.capture.metrics import sample
 from monitor.capture.sampling import place
 from monitor.transport.log import EmbeddedLog
 from sinks.base import Record
 
-PATIENCE = 60.0
 PREDICT = "/v1/models/income:predict"
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not happen")
 
 
 class Model(BaseHTTPRequestHandler):
@@ -75,14 +65,8 @@ class Model(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Model) as port:
+        yield port
 
 
 class Capture:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
-from kafka_broker import free_port
+from servers import free_port
 
 from detectors import artifact, registry
 from detectors.base import Feature

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
+import kafka_broker
 import pytest
 
 from monitor.events import Delivery, Record
 from monitor.transport.base import Block, Idle
 from monitor.transport.kafka.checkpoints import States
 from monitor.transport.kafka.cluster import Cluster
-from monitor.transport.kafka.connect import MODULES
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
 from monitor.transport.kafka.source import KafkaSource
 from monitor.transport.murmur2 import partition_of
 from sinks.base import Rejected, Unavailable
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
-
-
-@pytest.fixture(params=MODULES)
-def client(request: pytest.FixtureRequest) -> Iterator[str]:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
+pytestmark = kafka_broker.LENIENT
 
 
 def opened(address: str, client: str, **told: Any) -> tuple[Cluster, str]:

@@ -5,30 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
 
+import kafka_broker
 import pytest
 from kafka_broker import Broker
 
 from monitor.events import Record
 from monitor.transport.base import Block
 from monitor.transport.kafka.cluster import Cluster
-from monitor.transport.kafka.connect import MODULES
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
 from monitor.transport.kafka.source import KafkaSource
 from sinks.base import Unavailable
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    *kafka_broker.LENIENT,
 ]
-
-
-@pytest.fixture(params=MODULES)
-def client(request: pytest.FixtureRequest) -> Iterator[str]:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
 
 
 async def produce(cluster: Cluster, topic: str, numbers: range) -> None:

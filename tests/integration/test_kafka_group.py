@@ -5,29 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import kafka_broker
 import pytest
 
 from monitor.events import Checkpoint, Record
 from monitor.transport.base import Assigned, Block, Leaving, Revoked
 from monitor.transport.kafka.cluster import Cluster
-from monitor.transport.kafka.connect import MODULES
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
 from monitor.transport.kafka.source import KafkaSource
 
 pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    *kafka_broker.LENIENT,
+    pytest.mark.parametrize("client", kafka_broker.ONE_QUICK, indirect=True),
 ]
-
-
-@pytest.fixture(params=["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)])
-def client(request: pytest.FixtureRequest) -> Iterator[str]:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
 
 
 class Group:

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 
+import kafka_broker
 import pytest
 
 from monitor.capture.delivering import deliver
@@ -13,20 +14,10 @@ from monitor.events import Delivery, Record
 from monitor.transport.base import Block
 from monitor.transport.kafka.checkpoints import States
 from monitor.transport.kafka.cluster import Cluster
-from monitor.transport.kafka.connect import MODULES
 from monitor.transport.kafka.options import KafkaOptions
 from monitor.transport.kafka.source import KafkaSource
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
-
-
-@pytest.fixture(params=MODULES)
-def client(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
+pytestmark = kafka_broker.LENIENT
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import kafka_broker
 import pytest
 from kafka_broker import SecureBroker
 
@@ -15,22 +16,12 @@ from monitor.events import Record
 from monitor.settings import KafkaTransportSettings
 from monitor.transport.kafka.cluster import Cluster
 from monitor.transport.kafka.configured import kafka_options
-from monitor.transport.kafka.connect import MODULES
 from monitor.transport.kafka.options import KafkaOptions, TopicLayout
 from sinks.base import Unavailable
 
-pytestmark = [
-    pytest.mark.usefixtures("lenient_with_sockets"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = kafka_broker.LENIENT
 
 SECRET = "hush-hush"
-
-
-@pytest.fixture(params=MODULES)
-def client(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(MODULES[request.param], reason=f'{request.param}: pip install "offpath[kafka]"')
-    return str(request.param)
 
 
 def options(broker: SecureBroker, client: str, listener: str, **told: Any) -> KafkaOptions:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from servers import free_port, until
 
 from detectors import artifact, registry
 from detectors.base import default_features
@@ -156,24 +155,6 @@ def test_promtool_finds_nothing_to_complain_of(assembly: wiring.Assembly) -> Non
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if found := condition():
-                return found
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError("it did not happen")
-
-
 @pytest.mark.skipif(PROMETHEUS is None, reason=WHY)
 def test_a_real_prometheus_answers(assembly: wiring.Assembly, tmp_path: Path) -> None:
     assert PROMETHEUS
@@ -196,7 +177,7 @@ def test_a_real_prometheus_answers(assembly: wiring.Assembly, tmp_path: Path) ->
         return found
 
     try:
-        (alarm,) = until(lambda: ask('offpath_alarm{monitor="drift"}'))
+        (alarm,) = until(lambda: ask('offpath_alarm{monitor="drift"}'), "the alarm", despite=(OSError,))
         assert alarm["value"][1] == "1"
         assert ask("offpath_statistic > offpath_threshold")
         assert ask("histogram_quantile(0.9, offpath_instance_score_ratio_bucket)")

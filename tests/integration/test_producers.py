@@ -19,6 +19,7 @@ import uvicorn
 from cloudevents.core.bindings.http import to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from topics import read
 
 from monitor import wiring
 from monitor.capture.conversation import Conversation
@@ -154,23 +155,7 @@ class Inlet:
         raise NotImplementedError
 
     def read(self, wanted: int) -> list[Delivery]:
-        async def go() -> list[Delivery]:
-            transport = wiring.open_transport(self.settings)
-            source = transport.source(self.settings.worker)
-            found: list[Delivery] = []
-
-            async def collect() -> None:
-                async for signal in source:
-                    found.extend(getattr(signal, "deliveries", ()))
-                    if len(found) >= wanted:
-                        return
-
-            await asyncio.wait_for(collect(), 30)
-            await source.close()
-            await transport.close()
-            return found
-
-        return asyncio.run(go())
+        return asyncio.run(read(self.settings, wanted))
 
     def close(self) -> None: ...
 
