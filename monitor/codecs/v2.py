@@ -131,9 +131,11 @@ def binary_data(raw: bytes, datatype: Any, shape: list[int], where: str) -> npt.
 def _strings(raw: bytes, where: str) -> Iterator[str]:
     at = 0
     while at < len(raw):
-        size = int.from_bytes(raw[at : at + 4], "little")
-        if at + 4 + size > len(raw):
-            raise InvalidEvent("truncated", f"{where}: a string of {size} bytes, {len(raw) - at - 4} are left")
+        size, left = int.from_bytes(raw[at : at + 4], "little"), len(raw) - at - 4
+        if left < 0:
+            raise InvalidEvent("truncated", f"{where}: a string's length takes 4 bytes, {left + 4} are left")
+        if size > left:
+            raise InvalidEvent("truncated", f"{where}: a string of {size} bytes, {left} are left")
         yield raw[at + 4 : at + 4 + size].decode(errors="replace")
         at += 4 + size
 
