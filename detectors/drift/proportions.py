@@ -12,13 +12,13 @@ _ENOUGH = 10.0  # expected counts from which the two-proportion test is as good
 _TIES = 1.0 + 1e-7  # tables as probable as the observed one differ from it by rounding
 
 
-def fisher_p(hits_ref: int, n_ref: int, hits: int, n: int) -> float:
-    """Two-sided p-value of Fisher's exact test: the probability of all tables no more probable than the observed.
+def fisher_p(hits_ref: int, n_ref: int, hits: int, n: int, alternative: str = "two-sided") -> float:
+    """p-value of Fisher's exact test; two-sided, the probability of all tables no more probable than the observed.
 
-    Agrees with ``scipy.stats.fisher_exact``.
+    ``greater``: of as many hits among the ``n``, or more; ``less``: or fewer. Agrees with ``scipy.stats.fisher_exact``.
 
-    >>> round(fisher_p(8, 10, 1, 6), 6)
-    0.034965
+    >>> round(fisher_p(8, 10, 1, 6), 6), round(fisher_p(8, 10, 1, 6, "less"), 6)
+    (0.034965, 0.024476)
     """
     total, hits_all = n_ref + n, hits_ref + hits
     low, high = max(0, hits_all - n_ref), min(n, hits_all)
@@ -28,11 +28,13 @@ def fisher_p(hits_ref: int, n_ref: int, hits: int, n: int) -> float:
     constant = gammaln(n + 1.0) + gammaln(n_ref + 1.0) + gammaln(hits_all + 1.0) + gammaln(total - hits_all + 1.0)
     logs = -gammaln(k + 1.0) - gammaln(n - k + 1.0) - gammaln(hits_all - k + 1.0)
     logs -= gammaln(n_ref - hits_all + k + 1.0)
-    observed = logs[hits - low]
+    extreme = {
+        "two-sided": logs <= logs[hits - low] + math.log(_TIES),
+        "greater": k >= hits,
+        "less": k <= hits,
+    }[alternative]
     likely = np.exp(logs - logs.max())
-    p = float(likely[logs <= observed + math.log(_TIES)].sum()) * math.exp(
-        float(logs.max() + constant - gammaln(total + 1.0))
-    )
+    p = float(likely[extreme].sum()) * math.exp(float(logs.max() + constant - gammaln(total + 1.0)))
     return min(p, 1.0)
 
 
