@@ -18,7 +18,7 @@ class Run(Protocol):
         ...
 
     def fill(self, x: Array) -> None:
-        """Remember rows ``(m, d)`` that were judged before, so that those that come next are judged as they would be."""
+        """Remember rows ``(m, d)`` that were judged before, so that the next are judged as they would be."""
         ...
 
 
@@ -26,8 +26,8 @@ class Run(Protocol):
 class Online(Detector, Protocol):
     """Judges a stream with an expected run time between false alarms.
 
-    What a run answers depends on the last ``memory`` rows since it was begun, and on nothing else: whoever delivers them
-    again (:meth:`Run.fill`) resumes it exactly.
+    What a run answers depends on the last ``memory`` rows since it was begun, and on nothing else: whoever delivers
+    them again (:meth:`Run.fill`) resumes it exactly.
     """
 
     @property

@@ -28,6 +28,9 @@ from monitor.routing import Feed, ModelRoute, Router, Target
 from monitor.structured import event_of
 from monitor.windows import Rows
 
+MAX_ROWS = 200_000
+"""An event with more rows is refused: what takes minutes to judge holds up all others."""
+
 GATHERED_ROWS = 2048
 """Rows that are decoded before their monitors judge them."""
 
@@ -202,6 +205,8 @@ class Pipeline:
                 if not len(rows.x):
                     empty = True
                     continue
+                if len(rows.x) > MAX_ROWS:
+                    raise InvalidEvent("too_large", f"{len(rows.x):,} rows, at most {MAX_ROWS:,} an event are judged")
                 taken: EventRows | None = EventRows(rows, event)
                 if feed.joined:
                     taken = self._join(state, feed, EventRows(rows, event), outcome.tally)

@@ -21,7 +21,10 @@ REMEMBERED = 50_000
 
 
 class JsonLinesSink:
-    """Appends one line a finding; ``-`` is standard output. What is in the file's tail is not written again."""
+    """Appends one line a finding; ``-`` is standard output. What is in the file's tail is not written again.
+
+    A file that was moved or removed meanwhile, as by logrotate, is begun anew.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -75,6 +78,9 @@ class JsonLinesSink:
             self._file.write(text)
             self._file.flush()
             return
+        if self._moved():
+            self._file.close()
+            self._file = self._open()
         start = self._file.seek(0, os.SEEK_END)
         try:
             view = memoryview(text)
@@ -84,6 +90,13 @@ class JsonLinesSink:
         except OSError:
             self._file.truncate(start)  # no half lines: all of it is tried again
             raise
+
+    def _moved(self) -> bool:
+        """Whether another file, or none, is there now: it was rotated, or removed."""
+        try:
+            return not os.path.samestat(Path(self._path).stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return True
 
     async def close(self) -> None:
         if self._path != "-":

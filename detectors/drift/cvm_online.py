@@ -47,7 +47,7 @@ class CVMDriftOnline(OnlineDrift):
     ) -> None:
         super().__init__(ert, window_sizes, n_bootstraps, seed)
 
-    def _channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:
+    def _channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:  # noqa: ARG002 - MMD needs them
         return [Distribution(j, column) for j, column in enumerate(columns) if column.n]
 
     def _explain(self, window: Array, columns: Sequence[int]) -> tuple[Reason, ...]:

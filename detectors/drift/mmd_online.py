@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from typing_extensions import Self
 
 from detectors.base import Array, DetectorError, Parts, Reason
 from detectors.drift.channels import Channel, Codes, missing_shares
@@ -108,7 +107,7 @@ class MMDDriftOnline(OnlineDrift):
 
 
 class Kernel:
-    """The squared discrepancy of the last rows; a row is remembered as its coordinates and its nearness to the reference."""
+    """The squared discrepancy of the last rows; a row is remembered as coordinates and nearness to the reference."""
 
     floor = 1e-9
 
@@ -117,7 +116,9 @@ class Kernel:
         self._of, self._reference, self._gamma = tuple(columns), reference, 0.5 / sigma**2
         n = len(reference)
         step = max(_BLOCK // max(n, 1), 1)
-        pairs = sum(int(self._near(reference[i : i + step], reference).sum()) for i in range(0, n, step)) - n * int(_ONE)
+        pairs = sum(int(self._near(reference[i : i + step], reference).sum()) for i in range(0, n, step)) - n * int(
+            _ONE
+        )
         self._within = pairs / (_ONE * n * (n - 1.0))
 
     def _near(self, x: Array, y: Array) -> Any:
@@ -182,7 +183,7 @@ def _pairs(band: Any, w: int) -> Any:
 
 
 def coordinates(columns: Sequence[ColumnReference], rows: Array) -> Array:
-    """Rows as :func:`~detectors.drift.encoding.encode` places them; a missing number is the mean, a missing category none."""
+    """Rows as :func:`~detectors.drift.encoding.encode` places them; missing: the mean, or no category."""
     filled = rows.copy()
     for j, column in enumerate(columns):
         mean = column.moments[0] if column.feature.kind == "numeric" else np.nan

@@ -28,16 +28,7 @@ from detectors.base import (
 from detectors.drift.channels import Channel, missing_shares
 from detectors.drift.columns import ColumnReference, from_arrays, summarise, to_arrays
 from detectors.drift.online_run import Gauge, OnlineRun
-from detectors.drift.run_length import Stream, records, threshold_for
-
-SCALING_STREAMS = 20
-"""Simulated streams from which each statistic's own scale is learnt."""
-
-SCALE_AT = 0.99
-"""Every statistic is divided by this quantile of its own under the reference, so that the largest of all says something."""
-
-MOST_ROWS = 1_000_000
-"""Rows that are simulated at most."""
+from detectors.drift.run_length import SCALING_STREAMS, calibrate
 
 
 class OnlineDrift(ABC):
@@ -47,7 +38,7 @@ class OnlineDrift(ABC):
     ----------
     ert : expected run time: rows between two false alarms.
     window_sizes : rows; small windows find large changes soon, large ones small changes at all.
-    n_bootstraps : simulated streams from which the threshold is learnt. With 200 the run time is right within about 10 %.
+    n_bootstraps : simulated streams from which the threshold is learnt. 200 make the run time right within 10 % or so.
     seed : of the simulation.
 
     Verdict
@@ -57,8 +48,8 @@ class OnlineDrift(ABC):
     which that happens, and begins anew after it. ``effect_size`` is that of the column and window with the largest
     statistic. There is no p-value. In ``features`` stand each column's largest statistic and its state. Nothing is
     judged before the smallest window is full; until then, and where there are fewer rows, the state is
-    ``insufficient_data``. Missing values are left out of a column's statistic, and how often they come is a statistic of
-    its own.
+    ``insufficient_data``. Missing values are left out of a column's statistic, and how often they come is a statistic
+    of its own.
 
     ``predict`` judges rows as the beginning of a stream, up to the first alarm.
     """
@@ -74,7 +65,7 @@ class OnlineDrift(ABC):
         if not sizes or not all(isinstance(w, int) and 2 <= w <= 10_000 for w in sizes):
             raise DetectorError(f"window_sizes must be whole numbers from 2 to 10000, got {sizes!r}")
         if not isinstance(n_bootstraps, int) or n_bootstraps < SCALING_STREAMS:
-            raise DetectorError(f"n_bootstraps must be a whole number of at least {SCALING_STREAMS}, got {n_bootstraps!r}")
+            raise DetectorError(f"n_bootstraps must be a whole number from {SCALING_STREAMS} on, got {n_bootstraps!r}")
         if not isinstance(seed, int) or seed < 0:
             raise DetectorError(f"seed must be a whole number of at least 0, got {seed!r}")
         self._params = {"ert": ert, "window_sizes": sizes, "n_bootstraps": n_bootstraps, "seed": seed, **params}
@@ -120,12 +111,11 @@ class OnlineDrift(ABC):
             raise ShapeError(f"{len(described)} features are described, but the rows have {rows.shape[1]} columns")
         if not described:
             raise ShapeError("the reference has no column")
-        if len(rows) < 2 * self._windows[-1]:
-            raise DetectorError(
-                f"the reference has {len(rows)} rows, at least {2 * self._windows[-1]} are needed, twice the largest window"
-            )
+        least = 2 * self._windows[-1]
+        if len(rows) < least:
+            raise DetectorError(f"the reference has {len(rows)} rows, twice the largest window are needed, {least}")
         columns = self._summarise(rows, described)
-        scales, threshold = self._calibrate(rows, described, progress)
+        scales, threshold = self._calibrated(rows, described, progress)
         self._features, self._columns, self._n_ref = described, columns, len(rows)
         self._gauge = Gauge(self._all_channels(columns, rows), self._windows, scales, threshold)
         return self
@@ -139,45 +129,23 @@ class OnlineDrift(ABC):
             made.append(summarise(rows[:, j], feature, kind))
         return tuple(made)
 
-    def _all_channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:
-        return [*self._channels(columns, rows), *missing_shares(columns, len(rows))]
-
-    def _calibrate(
+    def _calibrated(
         self, rows: Array, features: Sequence[Feature], progress: Callable[[float], object]
     ) -> tuple[Array, float]:
         """Each statistic's scale, and the threshold of the largest."""
-        ert, n = float(self._params["ert"]), int(self._params["n_bootstraps"])
-        rng = np.random.default_rng([int(self._params["seed"]), 2])
-        length = int(min(2.0 * ert, MOST_ROWS / n)) + self._windows[-1]
-        first: list[Array] = []
-        streams: list[Stream] = []
-        scales = np.empty(0)
-        for b in range(n):
-            statistic = self._simulated(rows, features, rng, length)
-            if b < SCALING_STREAMS:
-                first.append(statistic)
-            if b == SCALING_STREAMS - 1:
-                scales = self._scales(first, rows, features)
-                streams = [records(_largest(earlier, scales)) for earlier in first]
-                first.clear()
-            elif b >= SCALING_STREAMS:
-                streams.append(records(_largest(statistic, scales)))
-            progress((b + 1) / n)
-        return scales, threshold_for(ert, streams)
 
-    def _simulated(self, rows: Array, features: Sequence[Feature], rng: np.random.Generator, length: int) -> Array:
-        """``(length, channels, windows)`` statistics of a stream without drift."""
-        reference, stream = self._streams(rows, rng, length)
-        channels = self._all_channels(self._summarise(reference, features), reference)
-        found = [channel.measure(channel.encode(stream), length, self._windows) for channel in channels]
-        return np.stack(found, axis=1)
+        def simulate(rng: np.random.Generator, length: int) -> Array:
+            reference, stream = self._streams(rows, rng, length)
+            channels = self._all_channels(self._summarise(reference, features), reference)
+            found = [channel.measure(channel.encode(stream), length, self._windows) for channel in channels]
+            return np.stack(found, axis=1)
 
-    def _scales(self, statistics: Sequence[Array], rows: Array, features: Sequence[Feature]) -> Array:
-        pooled = np.concatenate(statistics)
-        channels = self._all_channels(self._summarise(rows, features), rows)
-        floors = np.array([channel.floor for channel in channels])[:, None]
-        scales: Array = np.maximum(np.nanquantile(pooled, SCALE_AT, axis=0), floors)
-        return scales
+        floors = np.array([channel.floor for channel in self._all_channels(self._summarise(rows, features), rows)])
+        ert, n, seed = (self._params[name] for name in ("ert", "n_bootstraps", "seed"))
+        return calibrate(simulate, floors, float(ert), self._windows[-1], int(n), int(seed), progress)
+
+    def _all_channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:
+        return [*self._channels(columns, rows), *missing_shares(columns, len(rows))]
 
     def start(self) -> OnlineRun:
         """Begin with a stream. Raises :class:`NotFittedError`."""
@@ -228,10 +196,3 @@ class OnlineDrift(ABC):
     def _restored(self, parts: Parts) -> list[Channel]:  # noqa: ARG002 - for those that keep rows
         """The channels of a detector that was saved."""
         return [*self._channels(self._columns, np.empty((0, 0))), *missing_shares(self._columns, self._n_ref)]
-
-
-def _largest(statistics: Array, scales: Array) -> Array:
-    """``(n,)``: of ``(n, channels, windows)`` statistics the largest, each on its own scale; NaN where there is none."""
-    scaled = (statistics / scales).reshape(len(statistics), -1)
-    found: Array = np.where(np.isnan(scaled).all(axis=1), np.nan, np.nanmax(np.nan_to_num(scaled, nan=-np.inf), axis=1))
-    return found

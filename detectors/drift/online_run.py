@@ -9,6 +9,7 @@ import numpy as np
 
 from detectors.base import Array, Feature, FeatureVerdict, Reason, Verdict
 from detectors.drift.channels import Channel, Codes
+from detectors.drift.run_length import largest
 
 Explain = Callable[[Array, Sequence[int]], tuple[Reason, ...]]
 """``(rows of a window, columns) -> what changed in them``."""
@@ -52,10 +53,10 @@ class OnlineRun:
         """Judge rows ``(m, d)``, up to the first alarm."""
         m, gauge = len(x), self._gauge
         self._extend(x)
-        measured = [channel.measure(codes, m, gauge.windows) for channel, codes in zip(gauge.channels, self._codes, strict=True)]
-        scaled = np.stack(measured, axis=1) / gauge.scales if m else np.empty((0, *gauge.scales.shape))
-        scaled = np.where(np.isnan(scaled), -np.inf, scaled)
-        peaks = scaled.reshape(m, -1).max(axis=1, initial=-np.inf)
+        held = zip(gauge.channels, self._codes, strict=True)
+        measured = np.stack([channel.measure(codes, m, gauge.windows) for channel, codes in held], axis=1)
+        scaled = np.where(np.isnan(measured), -np.inf, measured / gauge.scales)
+        peaks = largest(measured, gauge.scales)
         fired = np.flatnonzero(peaks > gauge.threshold)
         n = int(fired[0]) + 1 if len(fired) else m
         verdict = self._verdict(scaled[:n], peaks[:n], len(self._rows) - m, bool(len(fired)))
@@ -75,33 +76,33 @@ class OnlineRun:
         self._codes = [codes[len(codes) - kept :] for codes in self._codes]
 
     def _verdict(self, scaled: Array, peaks: Array, before: int, alarm: bool) -> Verdict:
-        n = len(peaks)
+        n, gauge = len(peaks), self._gauge
         if not n or peaks.max() == -np.inf:
             return Verdict("insufficient_data", n)
         at = n - 1 if alarm else int(peaks.argmax())
-        channel, window = np.unravel_index(int(scaled[at].argmax()), scaled[at].shape)
+        found = scaled[at]
+        channel, window = divmod(int(found.argmax()), found.shape[1])
         end = before + at + 1
-        held = slice(end - self._gauge.windows[window], end)
-        fired = np.unravel_index(np.flatnonzero(scaled[at].max(axis=1) > self._gauge.threshold), (len(scaled[at]),))[0]
-        order = sorted(fired.tolist(), key=lambda c: -float(scaled[at][c].max()))
-        columns = list(dict.fromkeys(j for c in order for j in self._gauge.channels[c].columns))
+        held = slice(end - gauge.windows[window], end)
+        strangest = np.argsort(-found.max(axis=1), kind="stable").tolist()
+        fired = [c for c in strangest if found[c].max() > gauge.threshold]
+        columns = list(dict.fromkeys(j for c in fired for j in gauge.channels[c].columns))
         return Verdict(
             "alert" if alarm else "ok",
             n,
             float(peaks[at]),
-            self._gauge.threshold,
-            effect_size=self._gauge.channels[channel].effect_size(self._codes[channel][held]),
-            features=self._by_column(scaled, n),
+            gauge.threshold,
+            effect_size=gauge.channels[channel].effect_size(self._codes[channel][held]),
+            features=self._by_column(scaled, before, n),
             reasons=self._explain(self._rows[held], columns) if alarm else (),
         )
 
-    def _by_column(self, scaled: Array, n: int) -> tuple[FeatureVerdict, ...]:
+    def _by_column(self, scaled: Array, before: int, n: int) -> tuple[FeatureVerdict, ...]:
         threshold, made = self._gauge.threshold, []
-        largest = scaled.max(axis=(0, 2))
-        rows = self._rows[len(self._rows) - n :] if n else self._rows
-        missing = (~np.isfinite(rows)).sum(axis=0)
+        peaks = scaled.max(axis=(0, 2))
+        missing = (~np.isfinite(self._rows[before : before + n])).sum(axis=0)
         for j, feature in enumerate(self._features):
-            own = [float(largest[c]) for c, channel in enumerate(self._gauge.channels) if j in channel.columns]
+            own = [float(peaks[c]) for c, channel in enumerate(self._gauge.channels) if j in channel.columns]
             value = max(own, default=-np.inf)
             known = value > -np.inf
             made.append(

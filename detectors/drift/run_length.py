@@ -1,18 +1,27 @@
 """The threshold of a sequential test for an expected run time, from simulated streams without drift.
 
-Each stream runs until the first alarm, as live: after an alarm everything begins anew, so that streams are renewals, and
-alarms come at the rate ``alarms / rows until then``.
+Each stream runs until the first alarm, as live: after an alarm everything begins anew, so that streams are renewals,
+and alarms come at the rate ``alarms / rows until then``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Array, DetectorError
+
+SCALING_STREAMS = 20
+"""Simulated streams from which each statistic's own scale is learnt."""
+
+SCALE_AT = 0.99
+"""Every statistic is divided by this quantile of its own without drift, so that the largest of all says something."""
+
+MOST_ROWS = 1_000_000
+"""Rows that are simulated at most."""
 
 ENOUGH = 30
 """Alarms below which a rate is not counted but extrapolated from lower thresholds."""
@@ -27,15 +36,14 @@ class Stream(NamedTuple):
 
 
 def records(statistic: Array) -> Stream:
-    """The records of ``(n,)`` statistics, one a row; NaN where nothing can be judged yet.
+    """The records of ``(n,)`` statistics, one a row; -inf where nothing can be judged yet.
 
-    >>> records(np.array([np.nan, 1.0, 0.5, 3.0])).rows.tolist()
+    >>> records(np.array([-np.inf, 1.0, 0.5, 3.0])).rows.tolist()
     [2, 4]
     """
-    values = np.where(np.isnan(statistic), -np.inf, statistic)
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
-    at = np.flatnonzero(values > before)
-    return Stream(at + 1, values[at], len(values))
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(statistic)[:-1]])
+    at = np.flatnonzero(statistic > before)
+    return Stream(at + 1, statistic[at], len(statistic))
 
 
 def threshold_for(ert: float, streams: Sequence[Stream]) -> float:
@@ -84,3 +92,42 @@ def _beyond(ert: float, streams: Sequence[Stream], levels: Array) -> float:
     x, y = np.array(fitting).T
     slope, at_zero = np.polyfit(x, np.log(y), 1)
     return max(float((-np.log(ert) - at_zero) / slope), float(x[-1]))
+
+
+Simulate = Callable[[np.random.Generator, int], Array]
+"""``(generator, n) -> (n, channels, windows)`` statistics of a stream of ``n`` rows without drift; NaN: not judged."""
+
+
+def calibrate(
+    simulate: Simulate,
+    floors: Array,
+    ert: float,
+    window: int,
+    n: int,
+    seed: int,
+    progress: Callable[[float], object],
+) -> tuple[Array, float]:
+    """Each statistic's scale, at least its channel's floor, and the threshold that the largest exceeds once in ``ert``.
+
+    ``n`` streams are simulated; ``window`` is the largest, which has to be full before all is judged.
+
+    Raises
+    ------
+    DetectorError : the streams are too few for the run time.
+    """
+    rng = np.random.default_rng([seed, 2])
+    length = int(min(2.0 * ert, MOST_ROWS / n)) + window
+    first = [simulate(rng, length) for _ in range(SCALING_STREAMS)]
+    scales = np.maximum(np.nanquantile(np.concatenate(first), SCALE_AT, axis=0), floors[:, None])
+    streams = [records(largest(statistics, scales)) for statistics in first]
+    for b in range(SCALING_STREAMS, n):
+        streams.append(records(largest(simulate(rng, length), scales)))
+        progress((b + 1) / n)
+    return scales, threshold_for(ert, streams)
+
+
+def largest(statistics: Array, scales: Array) -> Array:
+    """``(n,)``: of ``(n, channels, windows)`` statistics the largest, each on its scale; -inf where there is none."""
+    scaled = statistics / scales
+    found: Array = np.where(np.isnan(scaled), -np.inf, scaled).reshape(len(scaled), -1).max(axis=1, initial=-np.inf)
+    return found

@@ -15,7 +15,7 @@ import orjson
 from monitor.codecs import v1
 from monitor.codecs.base import Tensor, Tensors
 from monitor.codecs.v2 import reshape
-from monitor.codecs.values import array, b64, booleans, is_list, parse_object
+from monitor.codecs.values import MAX_FILLED, array, b64, booleans, is_list, parse_object
 from monitor.events import InvalidEvent
 
 _TF_TYPES: Mapping[Any, tuple[str, str]] = {
@@ -112,7 +112,9 @@ def _tftensor(tensor: Any) -> npt.NDArray[Any]:
         else:
             values = _listed(tensor.get(field, []), field)
             wanted = int(np.prod(shape))
-            if len(values) == 1 and wanted <= 10_000_000:
+            if len(values) == 1 and wanted > MAX_FILLED:
+                raise InvalidEvent("too_large", f"data.tftensor: one value for {wanted:,}, at most for {MAX_FILLED:,}")
+            if len(values) == 1:
                 values = np.full(wanted, values[0])
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidEvent("bad_shape", f"data.tftensor: {error}") from None

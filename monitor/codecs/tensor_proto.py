@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from monitor.codecs.protobuf import sizes, values_of
 from monitor.codecs.v2 import reshape
-from monitor.codecs.values import booleans
+from monitor.codecs.values import MAX_FILLED, booleans
 from monitor.events import InvalidEvent
 
 _TENSOR: Mapping[int, tuple[str, str]] = {
@@ -22,21 +22,17 @@ _TENSOR: Mapping[int, tuple[str, str]] = {
     17: ("int_val", "<u2"), 22: ("uint32_val", "<u4"), 23: ("uint64_val", "<u8"),
 }  # fmt: skip
 _STRING, _HALF = 7, 19
-MAX_FILLED = 10_000_000
-"""Values that one value may stand for."""
 
 
 def read_tensor(tensor: Any, where: str) -> npt.NDArray[Any]:
     """A TensorProto: its content as bytes, or a list of values, the last of which stands for all that are missing."""
     shape = sizes([dim.size for dim in tensor.tensor_shape.dim], where)
     wanted = int(np.prod([float(size) for size in shape]))
-    if wanted > MAX_FILLED:
-        raise InvalidEvent("too_large", f"{where}: {wanted} values")
     if tensor.dtype == _STRING:
         return reshape(values_of(tensor.string_val), shape, where)
     if tensor.dtype == _HALF and not tensor.tensor_content:
         bits = np.array(tensor.half_val, dtype=np.int64).astype("<u2")
-        return reshape(_filled(bits.view("<f2").astype(np.float64), wanted), shape, where)
+        return reshape(_filled(bits.view("<f2").astype(np.float64), wanted, where), shape, where)
     field, code = ("", "<f2") if tensor.dtype == _HALF else _TENSOR.get(tensor.dtype, ("", ""))
     if not code:
         raise InvalidEvent("unknown_datatype", f"{where}: DataType {tensor.dtype} is no numeric one")
@@ -47,11 +43,14 @@ def read_tensor(tensor: Any, where: str) -> npt.NDArray[Any]:
             )
         values = np.frombuffer(tensor.tensor_content, dtype=code).astype(np.float64)
     else:
-        values = _filled(values_of(getattr(tensor, field)), wanted)
+        values = _filled(values_of(getattr(tensor, field)), wanted, where)
     return reshape(booleans(values) if code == "?" else values, shape, where)
 
 
-def _filled(values: npt.NDArray[Any], wanted: int) -> npt.NDArray[Any]:
+def _filled(values: npt.NDArray[Any], wanted: int, where: str) -> npt.NDArray[Any]:
+    """The last value stands for all that are not there."""
     if 0 < len(values) < wanted:
+        if wanted > MAX_FILLED:
+            raise InvalidEvent("too_large", f"{where}: {len(values)} values for {wanted:,}, at most for {MAX_FILLED:,}")
         return np.append(values, np.full(wanted - len(values), values[-1]))
     return values

@@ -19,6 +19,9 @@ from monitor.events import InvalidEvent
 MAX_DEPTH = 32
 """Nesting of arrays: beyond numpy's own limit no shape can be told."""
 
+MAX_FILLED = 2_000_000
+"""Values of a tensor in which the last one given stands for the rest: a few bytes must not come to gigabytes."""
+
 
 def parse(body: bytes) -> Any:
     """The body's JSON. Bare ``NaN`` and ``Infinity`` are taken, as TF Serving and KServe send them.

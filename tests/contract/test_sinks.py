@@ -378,3 +378,23 @@ def test_only_alarms(receiver: Receiver) -> None:
 
     asyncio.run(act())
     assert sorted(receiver.bodies) == ["id-0", "id-3", "id-6"]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["moved", "removed"])
+def test_a_file_of_lines_that_was_rotated_is_begun_anew(tmp_path: Path, kept: bool) -> None:
+    path = tmp_path / "findings.jsonl"
+
+    async def act() -> None:
+        sink = JsonLinesSink(str(path))
+        await sink.write([finding(0)])
+        await sink.flush()
+        if kept:
+            path.rename(path.with_suffix(".1"))
+        else:
+            path.unlink()
+        await sink.write([finding(0), finding(1)])
+        await sink.flush()
+        await sink.close()
+
+    asyncio.run(act())
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["id-1"]

@@ -90,6 +90,7 @@ CASES = {
     "empty batch": Case(skipped("empty"), b'{"instances": []}'),
     "10 MB body": Case("", TEN_MB, rows=ROWS),
     "body above 16 MiB": Case(dead("too_large"), b" " * (16 * 1024 * 1024 - 2000) + GOOD * 10),
+    "more than 200,000 rows": Case(dead("too_large"), b'{"instances": [' + b'[1,"M"],' * 200_000 + b'[1,"M"]]}'),
     "gzip bomb": Case(dead("inflate_limit"), BOMB, {"ce_contentencoding": "gzip"}),
     "broken gzip": Case(dead("invalid_encoding"), GOOD, {"ce_contentencoding": "gzip"}),
     "unknown encoding": Case(dead("unknown_encoding"), GOOD, {"ce_contentencoding": "compress"}),
