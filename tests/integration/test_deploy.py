@@ -29,6 +29,7 @@ from sinks.cloudevents import TYPES
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(DEPLOY.glob("**/*.yaml"))
+RESOURCES = Path(__file__).parent / "custom_resources.yaml"
 OURS = "registry.example/offpath"
 
 Manifest = dict[str, Any]
@@ -333,24 +334,38 @@ def kubectl(cluster: Mapping[str, str], *arguments: str, stdin: str = "") -> str
     return done.stdout
 
 
+def schema(told: Any) -> Manifest:
+    """The OpenAPI schema of what ``custom_resources.yaml`` tells of a field."""
+    if isinstance(told, list):
+        return {"type": "array", "items": schema(told[0])}
+    if isinstance(told, str):
+        if told == "any":
+            return {"x-kubernetes-preserve-unknown-fields": True}
+        if told == "quantity":
+            return {"x-kubernetes-int-or-string": True}
+        if told in ("string", "integer", "boolean"):
+            return {"type": told}
+        return {"type": "string", "enum": told.split("|")}
+    if told.keys() == {"*"}:
+        return {"type": "object", "additionalProperties": schema(told["*"])}
+    fields = {name.rstrip("!"): schema(of) for name, of in told.items()}
+    return {"type": "object", "properties": fields, "required": [name[:-1] for name in told if name.endswith("!")]}
+
+
 def definitions() -> str:
-    """Of the kinds that others define, as far as the manifests use them: any content."""
-    kinds = {
-        (told["apiVersion"], told["kind"])
-        for file in FILES
-        for told in manifests(file)
-        if "." in told["apiVersion"].partition("/")[0] and not told["apiVersion"].startswith("policy")
-    }
-    anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    """Of the kinds that others define, as far as the manifests use them."""
     told = []
-    for version, kind in sorted(kinds):
-        group, name = version.split("/")
-        names = {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower()}
+    for named, spec in yaml.safe_load(RESOURCES.read_text()).items():
+        resource, kind = named.split()
+        name, version = resource.split("/")
+        plural, group = name.split(".", 1)
+        whole = {"type": "object", "properties": {"spec": schema(spec)}}
         told.append({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{names['plural']}.{group}"},
-            "spec": {"group": group, "names": names, "scope": "Namespaced",
-                     "versions": [{"name": name, "served": True, "storage": True, "schema": anything}]},
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+            "spec": {"group": group, "scope": "Namespaced",
+                     "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+                     "versions": [{"name": version, "served": True, "storage": True,
+                                   "schema": {"openAPIV3Schema": whole}}]},
         })  # fmt: skip
     return yaml.safe_dump_all(told)
 
@@ -366,3 +381,7 @@ def test_a_real_api_server_takes_them(cluster: Mapping[str, str]) -> None:
         told = kubectl(cluster, "apply", "--validate=strict", "--dry-run=server", "-f", str(DEPLOY / folder))
         wanted = sum(len(manifests(file)) for file in FILES if file.parent == DEPLOY / folder)
         assert told.count("(server dry run)") == wanted
+    broker = (DEPLOY / "knative/broker.yaml").read_text().replace("backoffDelay", "backofDelay")
+    command = ["kubectl", "apply", "--validate=strict", "--dry-run=server", "-f", "-"]
+    done = subprocess.run(command, input=broker, capture_output=True, text=True, env=dict(cluster))
+    assert 'unknown field "spec.delivery.backofDelay"' in done.stderr, "the fields are looked at"
