@@ -81,26 +81,30 @@ class Broker:
         self.format_options: tuple[str, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout: float = 90) -> Broker:
+    def start(self) -> Broker:
         """Start, or start again with what is there, and wait until it is ready."""
+        self.prepare()
         self.launch()
-        self.wait(timeout)
+        self.wait()
         return self
 
-    def launch(self) -> None:
+    def prepare(self) -> None:
+        """Write its configuration, and format its folder if it is new."""
         self.root.mkdir(parents=True, exist_ok=True)
         conf = self.root / "server.properties"
         conf.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
         (self.root / "log4j2.properties").write_text(LOGGING)
+        if not (self.root / "logs" / "meta.properties").exists():
+            storage = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER_ID, "-c", str(conf)]
+            done = subprocess.run(self._java(*storage, *self.format_options), capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    def launch(self) -> None:
         with (self.root / "broker.log").open("wb") as log:
-            if not (self.root / "logs" / "meta.properties").exists():
-                storage = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER_ID, "-c", str(conf)]
-                command = self._java(*storage, *self.format_options)
-                subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
-            command = self._java("kafka.Kafka", str(conf))
+            command = self._java("kafka.Kafka", str(self.root / "server.properties"))
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
-    def wait(self, timeout: float = 90) -> None:
+    def wait(self, timeout: float = 170) -> None:
         log, deadline = self.root / "broker.log", time.monotonic() + timeout
         assert self.process is not None
         while b"Kafka Server started" not in log.read_bytes():
@@ -148,6 +152,7 @@ class Broker:
             "log.cleaner.dedupe.buffer.size": "16777216",
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
+            "initial.broker.registration.timeout.ms": "160000",  # of a quorum on a machine that does other things too
             **self.properties,
         }
 
@@ -246,8 +251,15 @@ def cluster(root: Path) -> list[Broker]:
             "share.coordinator.state.topic.replication.factor": "3",
             "share.coordinator.state.topic.min.isr": "2",
         }
-    for broker in brokers:  # a quorum needs two: start all before waiting for any
-        broker.launch()
     for broker in brokers:
-        broker.wait()
+        broker.prepare()
+    try:
+        for broker in brokers:  # a quorum needs two: start all before waiting for any
+            broker.launch()
+        for broker in brokers:
+            broker.wait()
+    except BaseException:
+        for broker in brokers:
+            broker.kill()
+        raise
     return brokers
