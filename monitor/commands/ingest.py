@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monitor.commands.usage import host_port
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
     import uvicorn
@@ -28,6 +26,7 @@ OFFPATH_INGEST_TOKEN: if set, senders must show it as 'Authorization: Bearer TOK
 What it answers, TLS and limits: docs/ingest.md."""
 
 GRACE_SECONDS = 10
+BACKLOG = 2048
 
 KEEP_ALIVE_SECONDS = 120
 """Longer than senders in Go keep an idle connection (90): who closes it should be the one who would use it."""
@@ -66,7 +65,7 @@ def _serve(endpoint: Endpoint, listen: str, admin: str | None, tls: ssl.SSLConte
     import logging
     import signal
 
-    from monitor.web.server import PageServer
+    from monitor.web.server import PageServer, bind, url_of
 
     server = _server(endpoint, tls)
 
@@ -76,10 +75,9 @@ def _serve(endpoint: Endpoint, listen: str, admin: str | None, tls: ssl.SSLConte
     # For a signal before uvicorn listens to them, and for the one that it raises again after it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    with _listening(listen) as listener:
+    with bind(listen, "ingest.listen", BACKLOG) as listener:
         page = PageServer(endpoint.admin_app(), admin, "ingest.admin") if admin is not None else None
-        host, port = listener.getsockname()[:2]
-        address = f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+        address = url_of(listener, "http" if tls is None else "https")
         more = f", administration at {page.address}" if page is not None else ""
         logging.getLogger("offpath.ingest").info("taking CloudEvents on %s%s", address, more)
         server.run(sockets=[listener])
@@ -105,19 +103,3 @@ def _server(endpoint: Endpoint, tls: ssl.SSLContext | None) -> uvicorn.Server:
     config.load()
     config.ssl = tls
     return uvicorn.Server(config)
-
-
-def _listening(listen: str) -> socket.socket:
-    """A socket bound to ``host:port``; ``OSError`` says which address cannot be had."""
-    import socket
-
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdigit():
-        raise OSError(f"{listen!r} is no host:port to listen on")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, int(port)), family=family, backlog=2048)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else error
-        raise OSError(f"cannot listen on {listen}: {why}; give another with --listen") from error

@@ -80,6 +80,7 @@ class Endpoint:
         """``POST`` to any path, and what :meth:`admin_app` has."""
         app = self.admin_app()
         app.add_api_route("/{path:path}", self.take, methods=["POST"])
+        app.add_exception_handler(405, _not_posted)
         return app
 
     def admin_app(self) -> FastAPI:
@@ -114,7 +115,8 @@ class Endpoint:
         except ClientDisconnect:
             return "aborted", Response(status_code=400)
         except _TooLarge:
-            return "too_large", _error(413, "too_large", f"the body is larger than {self._max_body} bytes")
+            message = f"the body is larger than {self._max_body} bytes (ingest.max_body)"
+            return "too_large", _error(413, "too_large", message)
         except InvalidEvent as error:
             unsupported = error.reason == UNSUPPORTED
             outcome = "unsupported" if unsupported else "invalid"
@@ -159,6 +161,11 @@ class Endpoint:
     async def metrics(self) -> Response:
         """Prometheus' text format."""
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _not_posted(*_: object) -> Response:
+    allowed = {"Allow": "POST"}
+    return _error(405, "method", "events are sent with POST; GET is for /healthz, /readyz and /metrics", allowed)
 
 
 def _later(status: int, reason: str, message: str, seconds: float) -> JSONResponse:

@@ -23,8 +23,7 @@ class PageServer:
 
         self._close = close
         self._socket = bind(listen, setting)
-        host, port = self._socket.getsockname()[:2]
-        self.address = f"http://{host}:{port}"
+        self.address = url_of(self._socket)
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -40,7 +39,13 @@ class PageServer:
         self._close()
 
 
-def bind(listen: str, setting: str = "worker.listen") -> socket.socket:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
+    """Where it listens."""
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def bind(listen: str, setting: str = "worker.listen", backlog: int = 128) -> socket.socket:
     """A listening socket of ``host:port``; port 0 is any free one.
 
     Raises
@@ -50,16 +55,17 @@ def bind(listen: str, setting: str = "worker.listen") -> socket.socket:
     """
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit():
-        raise ValueError(f"{listen!r} is no host:port, such as 127.0.0.1:9090")
+        raise ValueError(f"{listen!r} is no host:port ({setting}), such as 127.0.0.1:9090")
     family = socket.AF_INET6 if ":" in host.strip("[]") else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), int(port)))
-        listener.listen(128)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise OSError(
-            f"cannot listen on {listen} ({setting}): {error.strerror or error}; give another with --listen"
+            f"cannot listen on {listen} ({setting}): {error.strerror or error}; "
+            f"give another with --{setting.rpartition('.')[2]}"
         ) from error
     return listener

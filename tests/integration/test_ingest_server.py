@@ -19,6 +19,7 @@ import pytest
 from monitor.events import Record
 from monitor.transport.http import HttpPublisher
 from monitor.transport.log import EmbeddedLog
+from monitor.web.server import bind, url_of
 
 COMMAND = """
 import argparse, sys
@@ -185,8 +186,16 @@ def test_a_token_from_the_environment(tmp_path: Path) -> None:
 
 
 def test_an_address_in_use_is_named(server: Server, tmp_path: Path) -> None:
-    from monitor.commands import ingest
+    command = [sys.executable, "-m", "monitor", "ingest", "--config", tmp_path / "offpath.yaml"]
+    told = subprocess.run([*command, "--listen", f"127.0.0.1:{server.port}"], capture_output=True, text=True)
+    assert told.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{server.port} (ingest.listen): Address already in use" in told.stderr
 
-    for listen, words in ((f"127.0.0.1:{server.port}", "cannot listen on 127"), ("nowhere", "no host:port")):
-        with pytest.raises(OSError, match=words):
-            ingest._listening(listen)
+
+def test_an_ipv6_address_is_told_as_a_url() -> None:
+    try:
+        listener = bind("[::1]:0")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listener:
+        assert url_of(listener, "https") == f"https://[::1]:{listener.getsockname()[1]}"

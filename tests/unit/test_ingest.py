@@ -181,7 +181,10 @@ def test_a_token_is_asked_for() -> None:
 
 
 def test_other_methods_are_405(endpoint: Endpoint) -> None:
-    assert {endpoint.call(method).status_code for method in ("GET", "PUT", "DELETE")} == {405}
+    for method in ("GET", "PUT", "DELETE"):
+        answer = endpoint.call(method)
+        assert (answer.status_code, answer.headers["allow"], answer.json()["reason"]) == (405, "POST", "method")
+        assert "POST" in answer.json()["error"]
 
 
 def test_all_series_exist_from_the_start(endpoint: Endpoint) -> None:
