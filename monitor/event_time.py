@@ -58,7 +58,7 @@ class EventTime(ABC, Generic[K]):
                 yield from self._take(rows)
 
     def _take(self, rows: Rows) -> Iterator[Batch]:
-        index = int(rows.time // self.seconds)
+        index = boundary(rows.time, self.seconds)
         if (index + 1) * self.seconds <= self._watermark:
             if rows.offset >= self._next:
                 self.late += len(rows.x)
@@ -121,3 +121,15 @@ def ident(index: int, seconds: float) -> str:
     '120+60'
     """
     return f"{index * seconds:.12g}+{seconds:.12g}"
+
+
+def boundary(time: float, seconds: float) -> int:
+    """The last multiple of ``seconds`` that is not after ``time``, as windows see it: in rounded numbers.
+
+    >>> boundary(119.9, 60.0), boundary(120.0, 60.0), boundary(0.3, 0.1)
+    (1, 2, 2)
+    """
+    found = int(time // seconds) + 1
+    while found * seconds > time:
+        found -= 1
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,9 @@ class Labels:
         return self._by_number.get(number, UNSEEN) if self._by_number and number == number else number
 
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
 def _float(label: str) -> float | None:
-    try:
-        return float(label)
-    except ValueError:
-        return None
+    """The number that a label is, as people write it: ``nan`` and ``1_000`` are words."""
+    return float(label) if _NUMBER.fullmatch(label) else None

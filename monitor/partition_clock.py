@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from monitor.event_time import boundary
 from monitor.events import Delivery, PayloadEvent
 from monitor.findings import EventRows, MonitorSpec
 from monitor.judge import SummingJudge
 from monitor.partition import Gathered, PartitionState
 from monitor.routing import Feed
-from monitor.summary_window import boundary
 from monitor.windows import Rows
 
 _NO_ROWS = np.empty((0, 0))

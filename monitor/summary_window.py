@@ -10,7 +10,7 @@ import numpy as np
 
 from detectors.merging import Summariser, Summary
 from detectors.sample import row_keys
-from monitor.event_time import EventTime, ident
+from monitor.event_time import EventTime, boundary, ident
 from monitor.windows import Batch, Rows
 from sinks.base import Position
 
@@ -100,15 +100,3 @@ class SummaryWindow(EventTime[_Sums]):
             _NO_ROWS, kept.head, kept.tail, index * self.seconds, (index + 1) * self.seconds, kept.time, kept.events,
             ident(index, self.seconds), kept.summary(),
         )  # fmt: skip
-
-
-def boundary(time: float, seconds: float) -> int:
-    """The last multiple of ``seconds`` that is not after ``time``, as windows see it: in rounded numbers.
-
-    >>> boundary(119.9, 60.0), boundary(120.0, 60.0), boundary(0.3, 0.1)
-    (1, 2, 2)
-    """
-    found = int(time // seconds) + 1
-    while found * seconds > time:
-        found -= 1
-    return found

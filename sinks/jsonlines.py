@@ -69,6 +69,8 @@ class JsonLinesSink:
         text = b"".join(finding.to_json() + b"\n" for finding in self._buffer)
         try:
             self._write(text)
+        except Unavailable:
+            raise
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
         self._buffer.clear()
@@ -79,8 +81,8 @@ class JsonLinesSink:
             self._file.flush()
             return
         if self._moved():
-            self._file.close()
-            self._file = self._open()
+            moved, self._file = self._file, self._open()
+            moved.close()
         start = self._file.seek(0, os.SEEK_END)
         try:
             view = memoryview(text)
@@ -95,7 +97,7 @@ class JsonLinesSink:
         """Whether another file, or none, is there now: it was rotated, or removed."""
         try:
             return not os.path.samestat(Path(self._path).stat(), os.fstat(self._file.fileno()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
 
     async def close(self) -> None:

@@ -398,3 +398,27 @@ def test_a_file_of_lines_that_was_rotated_is_begun_anew(tmp_path: Path, kept: bo
 
     asyncio.run(act())
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["id-1"]
+
+
+def test_a_file_of_lines_that_cannot_be_begun_anew_is_waited_for(tmp_path: Path) -> None:
+    """As where logrotate moves the file, in a directory that the worker may not write."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    path = folder / "findings.jsonl"
+
+    async def act() -> None:
+        sink = JsonLinesSink(str(path))
+        await sink.write([finding(0)])
+        await sink.flush()
+        folder.rename(tmp_path / "moved")
+        folder.write_text("in the way")
+        await sink.write([finding(1)])
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"cannot be written: (File exists|Not a directory)"):
+                await sink.flush()
+        folder.unlink()
+        await sink.flush()
+        await sink.close()
+
+    asyncio.run(act())
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["id-1"]

@@ -13,6 +13,7 @@ from monitor.codecs.detect import CODECS
 from monitor.codecs.v1 import V1Codec
 from monitor.columns import Columns
 from monitor.events import InvalidEvent
+from monitor.labels import Labels
 
 AGE, SEX, GRADE = Feature("age"), Feature("sex", "categorical", ("F", "M")), Feature("grade", "categorical", ("1", "3"))
 NAN = float("nan")
@@ -171,3 +172,16 @@ def test_booleans_are_labels_and_no_codes(labels: tuple[str, str]) -> None:
 def test_a_boolean_that_is_no_label_is_unseen() -> None:
     columns = Columns((Feature("sex", "categorical", ("F", "M")),))
     assert columns.rows(V1Codec().decode(b'{"instances": [[true]]}', {})).tolist() == [[-1.0]]
+
+
+@pytest.mark.parametrize("label", ["nan", "inf", "Infinity", "1_000", "0x10", " 4", "\u0664"])
+def test_words_that_python_takes_for_numbers_are_labels(label: str) -> None:
+    labels = Labels(Feature("c", "categorical", ("yes", "no", label)))
+    assert not labels.are_numbers
+    assert labels.of([0, 1, 2, label]) == [0.0, 1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("label", ["2", "-2.5", "1e3", "+.5", "3."])
+def test_any_label_that_is_a_number_makes_numbers_labels(label: str) -> None:
+    labels = Labels(Feature("c", "categorical", ("yes", label)))
+    assert labels.of([float(label), 0, "yes"]) == [1.0, UNSEEN, 0.0]

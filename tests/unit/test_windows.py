@@ -119,3 +119,13 @@ def test_time_window_is_bounded() -> None:
     assert run(window, rows) == []
     assert window.overflow == 7
     assert len(next(iter([*window.push(stream([1], [61.0])[0])])).x) == 5
+
+
+@given(st.sampled_from([0.05, 0.1, 0.2, 0.4, 0.8, 0.9, 1.6, 7.0]), st.integers(0, 2**31), st.integers(1, 60))
+def test_events_in_order_are_never_late_also_at_the_edge_of_a_window(seconds: float, start: int, n: int) -> None:
+    window = TimeWindow(seconds)
+    given = [Rows(np.zeros((1, 1)), "t/0", i, start + i // 3 * 1.0) for i in range(n)]
+    batches = [*window.push(*given), *window.expire(0.0), *window.expire(1e6)]
+    assert window.late == 0
+    assert sum(len(batch.x) for batch in batches) == n
+    assert all(batch.start <= batch.time < batch.end for batch in batches)
