@@ -41,10 +41,10 @@ class MonitorSpec:
         return self.detector.meta.kind
 
     @property
-    def promised_share(self) -> float:
-        """Outliers: the share of ordinary rows that the detector flags."""
-        share: float = self.detector.meta.params.get("share", 0.005)
-        return share
+    def beyond(self) -> tuple[int, int]:
+        """Outliers: how many clean rows lie above the detector's threshold, of how many."""
+        found: tuple[int, int] = getattr(self.detector, "beyond", (0, 0))
+        return found
 
 
 class EventRows(NamedTuple):

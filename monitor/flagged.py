@@ -1,48 +1,51 @@
-"""What a window of an outlier monitor says: are more rows flagged than the promised share explains? Pure."""
+"""What a window of an outlier monitor says: are more rows flagged than the reference explains? Pure.
+
+Where ``above`` of ``scored`` clean rows lie above the threshold, and new rows are like them, the number of ``n`` new
+rows above it has a beta-binomial distribution (the share beyond an order statistic has a beta distribution: Wilks 1941,
+Determination of sample sizes for setting tolerance limits, Ann. Math. Stat. 12). That the true share is known only as
+well as the reference tells it is a part of that.
+"""
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 
 import numpy as np
-from scipy.special import bdtrc, bdtrik
+from scipy.special import betaln, gammaln
 
-from detectors.base import Array, Verdict
+from detectors.base import Array, State, Verdict
 
 TOO_MANY = 0.001
 """A window is an alert if so many flagged rows, or more, are at most so probable."""
 
 
-def share_verdict(scores: Array, threshold: float, promised: float) -> Verdict:
+def share_verdict(scores: Array, threshold: float, above: int, scored: int) -> Verdict:
     """The verdict on ``(n,)`` instance scores (NaN: no value to score) above ``threshold`` or not.
 
     ``statistic`` and ``effect_size`` are the share of flagged rows, ``threshold`` is the smallest share that is an
-    alert, ``p_val`` the binomial tail.
+    alert, ``p_val`` the beta-binomial tail.
 
-    >>> verdict = share_verdict(np.array([0.9] * 5 + [0.1] * 95), 0.5, 0.005)
+    >>> verdict = share_verdict(np.array([0.9] * 7 + [0.1] * 93), 0.5, above=5, scored=1000)
     >>> verdict.state, verdict.statistic, verdict.threshold
-    ('alert', 0.05, 0.05)
+    ('alert', 0.07, 0.05)
     """
     known = scores[~np.isnan(scores)]
     n = known.size
     if not n:
         return Verdict("insufficient_data", n=len(scores))
     flagged = int(np.count_nonzero(known > threshold))
-    share, least = flagged / n, fewest(n, promised)
-    p_val = float(bdtrc(flagged - 1, n, promised)) if flagged else 1.0
-    return Verdict("alert" if flagged >= least else "ok", len(scores), share, least / n, p_val, effect_size=share)
+    tail = _tail(n, above, scored)
+    least, share = int((tail > TOO_MANY).sum()), flagged / n
+    state: State = "alert" if flagged >= least else "ok"
+    return Verdict(state, len(scores), share, least / n, float(tail[flagged]), effect_size=share)
 
 
-def fewest(n: int, promised: float) -> int:
-    """The fewest flagged of ``n`` rows that are an alert; ``n + 1`` if not even all are.
-
-    >>> fewest(100, 0.005), fewest(1000, 0.0), fewest(1, 0.005)
-    (5, 1, 2)
-    """
-    if promised <= 0.0:
-        return 1
-    most = float(bdtrik(1.0 - TOO_MANY, n, promised))  # between two counts where their probability lies on both sides
-    k = min(max(math.floor(most), 0), n)
-    while k < n and bdtrc(k, n, promised) > TOO_MANY:
-        k += 1
-    return k + 1
+@lru_cache(maxsize=64)
+def _tail(n: int, above: int, scored: int) -> Array:
+    """``(n + 2,)``: probabilities that at least 0, 1, ... ``n + 1`` of ``n`` rows are flagged."""
+    k = np.arange(n + 1.0)
+    a, b = above + 1.0, scored - above + 0.0
+    choose = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+    p = np.exp(choose + betaln(k + a, n - k + max(b, 1.0)) - betaln(a, max(b, 1.0)))
+    found: Array = np.append(np.minimum(np.cumsum(p[::-1])[::-1], 1.0), 0.0)
+    return found

@@ -72,8 +72,8 @@ _NOTHING: Mapping[str, Any] = {"row": 0, "watermark": None}
 class InstanceJudge(Judge):
     """Outlier and adversarial monitors: every row is judged at once; a window sums up.
 
-    Ordinary rows are flagged too, a promised share of them. A window is an alert if more rows are flagged than that
-    share explains (binomial tail), and an alarm by the monitor's rule, like a window of a drift monitor.
+    Ordinary rows are flagged too, a promised share of them. A window is an alert if more rows are flagged than the
+    reference explains (see :mod:`monitor.flagged`), and an alarm by the monitor's rule, like one of a drift monitor.
 
     The rows of all events of a block are scored in one call: scores do not depend on batching. ``scores`` holds the
     arrays of scores since it was last emptied, for the histogram of instance scores. Events before ``resume`` only
@@ -118,11 +118,13 @@ class InstanceJudge(Judge):
         return [(events, verdict)]
 
     def _sum_up(self, batch: Batch) -> Finding:
-        promised = self.spec.promised_share
-        verdict = share_verdict(batch.x[:, 0], math.inf if self._threshold is None else self._threshold, promised)
+        above, scored = self.spec.beyond
+        threshold = math.inf if self._threshold is None else self._threshold
+        verdict = share_verdict(batch.x[:, 0], threshold, above, scored)
         if verdict.statistic is None:
             return window_finding(self.spec, batch, verdict, False, "")
-        text = f"{verdict.statistic:.2%} of {verdict.n:,} rows flagged, {promised:.2%} promised"
+        usual = above / max(scored, 1)
+        text = f"{verdict.statistic:.2%} of {verdict.n:,} rows flagged, {usual:.2%} of the reference"
         return window_finding(self.spec, batch, verdict, self._alarms.raised(verdict), text)
 
     def expire(self, now: float) -> Iterator[Finding]:

@@ -63,11 +63,14 @@ class Forest:
         grown = [_grow(np.stack(samples[i : i + at_once]), depth, rng) for i in range(0, len(samples), at_once)]
         return cls(*(np.concatenate(arrays) for arrays in zip(*grown, strict=True)))
 
-    def path(self, x: Array) -> Array:
-        """``(n,)`` mean path lengths of ``(n, d)`` rows."""
+    def path(self, x: Array, trees: npt.NDArray[np.bool_] | None = None) -> Array:
+        """``(n,)`` mean path lengths of ``(n, d)`` rows; over the ``(n, trees)`` that are true, at least one a row."""
         at = self._drop(x)[-1] - self.cut.shape[1]
         at += np.arange(len(self.path_length)) * self.path_length.shape[1]
-        return np.asarray(self.path_length.take(at).mean(axis=1))
+        lengths = self.path_length.take(at)
+        if trees is None:
+            return np.asarray(lengths.mean(axis=1))
+        return np.asarray((lengths * trees).sum(axis=1) / trees.sum(axis=1))
 
     def credit(self, x: Array) -> Array:
         """``(n, d)``: by how many halvings more than one the cuts in each column shrank the row's company."""

@@ -13,6 +13,9 @@ from detectors.outlier.coordinates import Coordinates, Reading
 from detectors.outlier.forest import Forest, average_path
 from detectors.outlier.judging import OutlierDetector, Scores, check_whole
 
+SEEN_BY_FEW = 4
+"""With so many times a sample's rows, most trees have not seen a row."""
+
 
 class IForest(OutlierDetector):
     """Isolation forest, with one more cut for values beyond the reference's range.
@@ -70,6 +73,7 @@ class IForest(OutlierDetector):
         self._forest: Forest | None = None
         self._low = self._high = np.empty(0)
         self._levelled = np.empty(0, dtype=np.bool_)
+        self._chosen: list[npt.NDArray[np.intp]] = []
 
     def _learn(self, coordinates: Coordinates, rows: Array) -> None:
         self._levelled = coordinates.levelled
@@ -77,7 +81,7 @@ class IForest(OutlierDetector):
         sampled = min(self._params["max_samples"], len(rows))
         chosen = [rng.permutation(len(rows))[:sampled] for _ in range(self._params["n_estimators"])]
         samples = [self._cut_on(coordinates.read(rows[index])) for index in chosen]
-        self._forest = Forest.grow(samples, rng)
+        self._forest, self._chosen = Forest.grow(samples, rng), chosen
         # Levelled columns range from the most frequent category, 0, to the rarest one seen.
         whole = coordinates.read(rows)
         seen = np.where(whole.z < coordinates.never, whole.z, 0.0).max(axis=0)
@@ -87,21 +91,44 @@ class IForest(OutlierDetector):
     def _score(self, reading: Reading) -> Scores:
         assert self._forest is not None
         values = self._cut_on(reading)
-        path = self._forest.path(values)
-        beyond = np.maximum(np.maximum(values - self._high, self._low - values), 0.0)
-        apart = None
-        if beyond.any():
-            apart = np.where(beyond > 0.0, beyond / np.maximum(beyond + (self._high - self._low), 1e-300), 0.0)
-            together = (1.0 - apart).prod(axis=1)
-            path = together * path + (1.0 - together)
-        usual = average_path(self._forest.sampled)
-        instance = np.exp2(-path / usual)
+        instance, apart = self._instance(values, self._forest.path(values), self._low, self._high)
         feature = np.full(values.shape, np.nan)
         flagged = np.flatnonzero(instance > self.threshold)
         if flagged.size:
             feature[flagged] = self._blame(values[flagged], None if apart is None else apart[flagged])
             feature[flagged] *= instance[flagged, None]
         return Scores(instance, feature)
+
+    def _instance(self, values: Array, path: Array, low: Array, high: Array) -> tuple[Array, Array | None]:
+        """Scores of rows with these paths, and how far beyond the range each value is (``None``: none is)."""
+        assert self._forest is not None
+        beyond = np.maximum(np.maximum(values - high, low - values), 0.0)
+        apart = None
+        if beyond.any():
+            apart = np.where(beyond > 0.0, beyond / np.maximum(beyond + (high - low), 1e-300), 0.0)
+            together = (1.0 - apart).prod(axis=1)
+            path = together * path + (1.0 - together)
+        return np.exp2(-path / average_path(self._forest.sampled)), apart
+
+    def _held_out(self, rows: Array) -> Array:
+        """By the trees that did not see the row, where there are enough: another forest would score otherwise."""
+        assert self._forest is not None
+        if len(rows) < SEEN_BY_FEW * self._forest.sampled:
+            return super()._held_out(rows)
+        some = self._scorable(rows)
+        reading = self._fitted().read(rows[some])
+        values = self._cut_on(reading)
+        edges = np.partition(values, (1, len(values) - 2), axis=0)[[1, -2]]  # without the row that is the edge itself
+        low, high = np.maximum(self._low, edges[0]), np.minimum(self._high, edges[1])
+        unseen = np.ones((len(rows), len(self._chosen)), dtype=np.bool_)
+        for tree, index in enumerate(self._chosen):
+            unseen[index, tree] = False
+        scores = []
+        for i in range(0, len(some), self._block):
+            block = slice(i, i + self._block)
+            path = self._forest.path(values[block], unseen[some[block]])
+            scores.append(self._instance(values[block], path, low, high)[0])
+        return self._without_blank(np.concatenate(scores), reading)
 
     def _cut_on(self, reading: Reading) -> Array:
         return np.where(self._levelled, reading.z, reading.values)

@@ -27,6 +27,9 @@ from detectors.outlier.wording import incomplete, reasons
 MIN_REFERENCE = 10
 """Fewer reference rows say nothing about what is rare."""
 
+FOLDS = 5
+"""Parts of the reference that are left out in turns to learn the threshold."""
+
 _MOST_SCORED = 50_000  # reference rows that the threshold is learnt from; evenly spaced if there are more
 
 # Rows equal to the one that set the threshold may differ from it by rounding, according to the size of their batch.
@@ -62,6 +65,7 @@ class OutlierDetector(ABC):
         self._coordinates: Coordinates | None = None
         self._threshold = np.nan
         self._n_ref = 0
+        self._beyond = (0, 0)
 
     @property
     def meta(self) -> Meta:
@@ -94,16 +98,37 @@ class OutlierDetector(ABC):
                 f"{self.detector_type} needs a reference of at least {MIN_REFERENCE} rows and one column, "
                 f"got {rows.shape[0]} x {rows.shape[1]}"
             )
-        coordinates = Coordinates.learn(rows, chosen)
+        self._learn_all(rows, chosen)
+        self._n_ref = len(rows)
+        try:
+            scores = self._held_out(rows)
+        except DetectorError:  # too few rows to leave some out
+            scores = self._scores_of(rows)
+        if self._params["threshold"] is None:
+            learnt = infer_threshold(scores, self._params["share"])
+            self._threshold = learnt + _SLACK * max(1.0, abs(learnt))
+        known = scores[~np.isnan(scores)]
+        self._beyond = (int(np.count_nonzero(known > self.threshold)), len(known))
+        return self
+
+    def _learn_all(self, rows: Array, features: tuple[Feature, ...]) -> None:
+        coordinates = Coordinates.learn(rows, features)
         if not coordinates.used.any():
             raise DetectorError(
                 f"{self.detector_type} learns nothing from a reference in which no value is finite: "
                 "give rows that hold numbers"
             )
         self._learn(coordinates, rows)
-        self._features, self._coordinates, self._n_ref = chosen, coordinates, len(rows)
-        self._threshold = np.nan if self._params["threshold"] is not None else self._infer(rows, coordinates)
-        return self
+        self._features, self._coordinates = features, coordinates
+
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """Of how many scored reference rows how many lie above the threshold: ``(above, scored)``.
+
+        Each was scored by a detector that learnt from the others, so that new clean rows are like them: of ``n`` new
+        rows the number above it has a beta-binomial distribution.
+        """
+        return self._beyond
 
     def predict(self, x: npt.ArrayLike) -> Verdict:
         """Judge ``(n, d)`` rows: ``instance_score``, ``feature_score`` and reasons for the flagged ones.
@@ -147,7 +172,7 @@ class OutlierDetector(ABC):
     def to_parts(self) -> Parts:
         """Everything learnt; raises :class:`NotFittedError` before ``fit``."""
         coordinates = self._fitted()
-        state = {"threshold": self.threshold, "n_ref": self._n_ref}
+        state = {"threshold": self.threshold, "n_ref": self._n_ref, "beyond": list(self._beyond)}
         return Parts(self._params, state, {**coordinates.to_arrays(), **self._to_arrays()}, self._features)
 
     @classmethod
@@ -158,6 +183,8 @@ class OutlierDetector(ABC):
         made._features = parts.features
         made._threshold = float(parts.state["threshold"])
         made._n_ref = int(parts.state["n_ref"])
+        above, scored = parts.state["beyond"]
+        made._beyond = (int(above), int(scored))
         made._from_arrays(parts.arrays)
         return made
 
@@ -168,10 +195,6 @@ class OutlierDetector(ABC):
     @abstractmethod
     def _score(self, reading: Reading) -> Scores:
         """Score some rows; at most ``_block`` of them."""
-
-    def _score_reference(self, reading: Reading, index: npt.NDArray[np.intp]) -> Scores:  # noqa: ARG002 - KNN's
-        """Score the reference rows of that index, as if each had not been in the reference."""
-        return self._score(reading)
 
     @abstractmethod
     def _to_arrays(self) -> dict[str, npt.NDArray[Any]]: ...
@@ -184,14 +207,36 @@ class OutlierDetector(ABC):
             raise NotFittedError(f"{self.detector_type} has learnt nothing yet: call fit(x_ref) first")
         return self._coordinates
 
-    def _infer(self, rows: Array, coordinates: Coordinates) -> float:
+    def _held_out(self, rows: Array) -> Array:
+        """Scores of reference rows, each by what the others teach: to the final detector they are usual."""
+        some = rows[:: -(-len(rows) // _MOST_SCORED)]
+        scorable = self._scorable(some)
+        fold = np.random.default_rng(0).permutation(len(some)) % FOLDS  # at random: rows may have a rhythm
+        scores = []
+        for k in range(FOLDS):
+            made = type(self)(**self._params)
+            made._learn_all(some[fold != k], self._features)
+            scores.append(made._scores_of(some[scorable[fold[scorable] == k]]))
+        found = np.concatenate(scores)
+        return found[~np.isnan(found)]
+
+    def _scorable(self, rows: Array) -> npt.NDArray[np.intp]:
+        """Which rows the threshold is learnt from: none with infinities, if there are others."""
         index = np.arange(0, len(rows), -(-len(rows) // _MOST_SCORED))
-        finite = index[~np.isinf(rows[np.ix_(index, np.flatnonzero(coordinates.used))]).any(axis=1)]
-        index = finite if finite.size else index
-        blocks = (index[i : i + self._block] for i in range(0, len(index), self._block))
-        scores = [self._score_reference(coordinates.read(rows[block]), block).instance for block in blocks]
-        learnt = infer_threshold(np.concatenate(scores), self._params["share"])
-        return learnt + _SLACK * max(1.0, abs(learnt))
+        finite = index[~np.isinf(rows[np.ix_(index, np.flatnonzero(self._fitted().used))]).any(axis=1)]
+        return finite if finite.size else index
+
+    def _scores_of(self, rows: Array) -> Array:
+        reading = self._fitted().read(rows)
+        return self._without_blank(self._blockwise(reading).instance, reading)
+
+    @staticmethod
+    def _without_blank(scores: Array, reading: Reading) -> Array:
+        """``(n,)`` scores; NaN for rows of nothing but missing values."""
+        if reading.missing is None:
+            return scores
+        known: Array = np.where(np.all(reading.missing, axis=1), np.nan, scores)
+        return known
 
     def _blockwise(self, reading: Reading) -> Scores:
         if len(reading.z) <= self._block:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from detectors.base import Array, DetectorError
 from detectors.outlier.coordinates import Coordinates, Reading
 from detectors.outlier.judging import OutlierDetector, Scores, check_whole
-from detectors.outlier.neighbours import Nearest, Neighbours, chosen, own_pairs, split
+from detectors.outlier.neighbours import Nearest, Neighbours, chosen, split
 
 METHODS = ("mean", "median", "largest")
 
@@ -28,8 +28,7 @@ class KNN(OutlierDetector):
     Parameters
     ----------
     k : number of neighbours.
-    share : share of clean rows that may be flagged; the threshold is learnt from it, each reference row being left
-        out of its own neighbours.
+    share : share of clean rows that may be flagged; the threshold is learnt from it.
     threshold : flag scores above this one instead.
     method : ``mean``, ``median`` or ``largest`` of the ``k`` distances.
     max_ref : reference rows kept, a random choice when there are more.
@@ -84,11 +83,6 @@ class KNN(OutlierDetector):
     def _score(self, reading: Reading) -> Scores:
         assert self._neighbours is not None
         return self._measure(self._neighbours.nearest(self._neighbours.place(reading), self._params["k"]))
-
-    def _score_reference(self, reading: Reading, index: npt.NDArray[np.intp]) -> Scores:
-        assert self._neighbours is not None
-        place, own = self._neighbours.place(reading), own_pairs(index, self._kept)
-        return self._measure(self._neighbours.nearest(place, self._params["k"], own))
 
     def _measure(self, nearest: Nearest) -> Scores:
         distance = np.sqrt(nearest.apart.sum(axis=2))

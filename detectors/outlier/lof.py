@@ -37,8 +37,7 @@ class LOF(OutlierDetector):
     Parameters
     ----------
     k : number of neighbours; smaller groups than that are strange themselves.
-    share : share of clean rows that may be flagged; the threshold is learnt from it, each reference row being left
-        out of its own neighbours.
+    share : share of clean rows that may be flagged; the threshold is learnt from it.
     threshold : flag scores above this one instead.
     max_ref : reference rows kept, a random choice when there are more.
     seed : of that choice.
@@ -105,9 +104,6 @@ class LOF(OutlierDetector):
 
     def _score(self, reading: Reading) -> Scores:
         return self._measure(reading, None)
-
-    def _score_reference(self, reading: Reading, index: Index) -> Scores:
-        return self._measure(reading, own_pairs(index, self._kept))
 
     def _measure(self, reading: Reading, own: tuple[Index, Index] | None) -> Scores:
         assert self._neighbours is not None

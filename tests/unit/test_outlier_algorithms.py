@@ -227,24 +227,6 @@ def test_distances_are_those_of_a_full_search(k, method):
     np.testing.assert_allclose(detector.predict(rows).instance_score, brute(reference, rows, k, method), rtol=1e-6)
 
 
-def test_the_threshold_is_learnt_without_each_rows_distance_to_itself():
-    reference = mixed(500, 0)
-    detector = KNN(k=3, share=0.1).fit(reference, MIXED)
-    left_out = [brute_without(reference, i) for i in range(500)]
-    assert (np.array(left_out) > detector.threshold).mean() == pytest.approx(0.1)
-
-
-def brute_without(reference, i):
-    """The score of a reference row among the others. Shares are those of all, so brute() cannot be asked directly."""
-    numeric = measured(reference, reference)
-    shares = np.bincount(reference[:, 2].astype(int)) / len(reference)
-    surprise = 2 * np.log(shares.max() / shares)[reference[:, 2].astype(int)]
-    apart = (2 + surprise[i] + surprise) / 2 * (reference[:, 2] != reference[i, 2])
-    squared = ((numeric - numeric[i]) ** 2).sum(axis=1) + apart
-    squared[i] = np.inf
-    return np.sqrt(np.sort(squared)[:3]).mean()
-
-
 def test_a_large_reference_is_thinned_by_the_seed():
     reference = mixed(5000, 0)
     one, same, other = (KNN(max_ref=100, seed=seed).fit(reference, MIXED) for seed in (1, 1, 2))
