@@ -47,6 +47,10 @@ class MonitorSpec:
         return found
 
 
+_WHOLE = 2.0**53
+"""Larger numbers are written as they are: not every whole one is a float, and JSON writers take 64 bits at most."""
+
+
 class EventRows(NamedTuple):
     """The rows of one event, and the event."""
 
@@ -144,12 +148,12 @@ def _flagged(
 
 def _label(feature: Feature, value: float) -> Any:
     if feature.kind == "categorical" and value == value:
-        code = int(value)
         if value == UNSEEN:
             return "a value never seen"
-        if code == value and 0 <= code < len(feature.categories):
-            return feature.categories[code]
-    return None if value != value else int(value) if value.is_integer() else value
+        if 0 <= value < len(feature.categories) and value.is_integer():
+            return feature.categories[int(value)]
+    whole = value.is_integer() and abs(value) <= _WHOLE
+    return None if value != value else int(value) if whole else value
 
 
 def _utc(seconds: float) -> datetime:

@@ -97,11 +97,17 @@ class InstanceJudge(Judge):
             starts = ends - [len(event.rows.x) for event in group]
             for i in np.unique(np.searchsorted(ends, np.flatnonzero(verdict.is_outlier), side="right")).tolist():
                 if group[i].rows.offset >= self._fresh:  # else it was told before the restart
-                    yield instance_finding(self.spec, group[i], scores[starts[i] : ends[i]], verdict.threshold)
+                    yield from self._told(group[i], scores[starts[i] : ends[i]], verdict.threshold)
             places = zip(group, starts.tolist(), ends.tolist(), strict=True)
             scored = [event.rows._replace(x=scores[start:end, None]) for event, start, end in places]
             for batch in self.window.push(*scored):
                 yield self._sum_up(batch)
+
+    def _told(self, event: EventRows, scores: Array, threshold: float | None) -> Iterator[Finding]:
+        try:
+            yield instance_finding(self.spec, event, scores, threshold)
+        except Exception as error:  # a defect of ours: no row may stop the worker
+            self.failures.append(Failure(event, f"please report this: {type(error).__name__}: {error}"))
 
     def _scored(self, events: Sequence[EventRows]) -> list[tuple[Sequence[EventRows], Verdict]]:
         x = np.concatenate([event.rows.x for event in events]) if len(events) > 1 else events[0].rows.x

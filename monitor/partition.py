@@ -81,7 +81,7 @@ def count_values(feed: Feed, x: Array, tally: Tally) -> None:
             tally.infinite[spec.name] += x.size - int(finite.sum()) - missing
     if feed.coded:
         codes = x[:, feed.coded]
-        known = np.isnan(codes) | ((codes >= 0.0) & (codes < feed.levels) & (codes == np.rint(codes)))
+        known = ~np.isfinite(codes) | ((codes >= 0.0) & (codes < feed.levels) & (codes == np.rint(codes)))
         if not known.all():
             unseen = int(known.size - known.sum())
             for spec in feed.monitors:

@@ -121,7 +121,7 @@ def _npz(path: Path) -> Columns:
     except (OSError, EOFError, BadZipFile) as error:
         raise TableError(f"{path}: is no readable npz file: {error}") from None
     for name in ("x_ref", "x", "X"):
-        if name in arrays:
+        if name in arrays and (arrays[name].ndim > 1 or len(arrays) == 1):
             return _matrix(path, name, arrays[name])
     if arrays and all(x.ndim == 1 and len(x) == len(next(iter(arrays.values()))) for x in arrays.values()):
         return {name: x.tolist() for name, x in arrays.items()}

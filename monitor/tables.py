@@ -21,6 +21,10 @@ MAX_LABELS = 1000
 """Labels of a column of which nobody said that it is categorical."""
 
 
+MANY = 50
+"""So many labels, each of one row, are no categories."""
+
+
 class Table(NamedTuple):
     """Rows ``(n, d)``, what their columns are, and which values are none of a column's categories.
 
@@ -109,6 +113,10 @@ def _mixed(path: Path, feature: Feature, values: Sequence[Any]) -> str:
     cells = [_cell(path, feature.name, value) for value in values]
     texts = [(row, cell) for row, cell in enumerate(cells, 1) if isinstance(cell, str)]
     present = sum(cell is not None for cell in cells)
+    if present >= MANY and len(feature.categories) == present:
+        return (
+            f"column {feature.name} was taken for labels, each row with another: leave it out, if it is a time or an id"
+        )
     odd = [text for _, text in texts if not isinstance(_cell(path, feature.name, text.replace(",", "")), float)]
     if 2 * len(odd) >= present:
         return ""

@@ -60,14 +60,22 @@ def _deflate(body: bytes, max_bytes: int) -> bytes:
 
 
 def _zlib(body: bytes, max_bytes: int, coding: str, window_bits: int) -> bytes:
-    unpacker = zlib.decompressobj(window_bits)
-    try:
-        plain = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise _invalid(coding, error) from None
-    if len(plain) <= max_bytes and not unpacker.eof:
-        raise _truncated(coding)
-    return plain
+    plain = b""
+    while True:
+        unpacker = zlib.decompressobj(window_bits)
+        try:
+            plain += unpacker.decompress(body, max_bytes + 1 - len(plain))
+        except zlib.error as error:
+            raise _invalid(coding, error) from None
+        if len(plain) > max_bytes:
+            return plain
+        if not unpacker.eof:
+            raise _truncated(coding)
+        body = unpacker.unused_data
+        if not body:
+            return plain
+        if coding != "gzip":  # which alone is a series of members (RFC 1952, section 2.2)
+            raise InvalidEvent("invalid_encoding", f"{len(body)} bytes come after the end of the {coding} body")
 
 
 def _brotli(body: bytes, max_bytes: int) -> bytes:

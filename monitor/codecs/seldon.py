@@ -111,7 +111,9 @@ def _tftensor(tensor: Any) -> npt.NDArray[Any]:
             values = np.frombuffer(b64(tensor["tensorContent"], "data.tftensor"), dtype=code)
         else:
             values = _listed(tensor.get(field, []), field)
-            wanted = int(np.prod(shape))
+            if any(size < 0 for size in shape):
+                raise InvalidEvent("bad_shape", f"data.tftensor: a dimension of {min(shape)}")
+            wanted = int(np.prod([float(size) for size in shape]))
             if len(values) == 1 and wanted > MAX_FILLED:
                 raise InvalidEvent("too_large", f"data.tftensor: one value for {wanted:,}, at most for {MAX_FILLED:,}")
             if len(values) == 1:

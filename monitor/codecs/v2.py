@@ -152,8 +152,9 @@ def reshape(found: npt.NDArray[Any], shape: list[int], where: str) -> npt.NDArra
 def _split(body: bytes) -> tuple[dict[str, Any], bytes]:
     """The JSON in front and the bytes behind: KServe's events lack the header that says where."""
     text = body.decode("latin-1")  # one character a byte, so that the end of the JSON is a place in the bytes
+    blank = len(text) - len(text.lstrip(" \t\r\n"))
     try:
-        _, end = json.JSONDecoder().raw_decode(text)
+        _, end = json.JSONDecoder().raw_decode(text, blank)
     except (ValueError, RecursionError) as error:
         raise InvalidEvent("invalid_json", f"the body does not begin with JSON: {error}") from None
     return parse_object(body[:end]), body[end:]

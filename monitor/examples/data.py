@@ -114,7 +114,7 @@ def _download(source: Source, folder: Path | None) -> str:
         raise DataUnavailable(f"{source.url} is no https address")
     try:
         plain = _get(source.url)
-    except (OSError, httpx.HTTPError) as error:
+    except (OSError, httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # also of a proxy's address
         raise DataUnavailable(f"{source.name} is not at hand, and {source.url} does not give it: {error}") from None
     text = _checked(source, plain, source.url)
     if folder is not None:

@@ -202,6 +202,16 @@ def test_names_of_a_seldon_message_are_the_columns() -> None:
         (b'{"data": {"ndarray": 5}}', SELDON, "bad_shape"),
         (b'{"data": {"tensor": {"shape": [2], "values": [1]}}}', SELDON, "bad_shape"),
         (b'{"data": {"tftensor": {"dtype": "DT_VARIANT"}}}', SELDON, "unknown_datatype"),
+        (
+            b'{"data": {"tftensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": -1}]}, "floatVal": [1]}}}',
+            SELDON,
+            "bad_shape",
+        ),
+        (
+            b'{"data": {"tftensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": 3000000}]}, "floatVal": [1]}}}',
+            SELDON,
+            "too_large",
+        ),
         (b'{"data": {}}', SELDON, "unknown_protocol"),
         (b'{"binData": "%"}', SELDON, "invalid_base64"),
     ],
@@ -240,6 +250,7 @@ RAW = b'{"instances": [[1, 2]]}'
     ("encoding", "body"),
     [
         ("gzip", gzip.compress(RAW, mtime=0)),
+        ("gzip", gzip.compress(RAW[:7], mtime=0) + gzip.compress(RAW[7:], mtime=0)),
         ("X-GZIP", gzip.compress(RAW, mtime=0)),
         ("deflate", zlib.compress(RAW)),
         ("deflate", zlib.compress(RAW)[2:-4]),  # raw, without the header and checksum of zlib
@@ -266,6 +277,8 @@ WIDE = _WIDE.compress(RAW) + _WIDE.flush()
     [
         ("gzip", RAW, "invalid_encoding"),
         ("gzip", gzip.compress(RAW, mtime=0)[:-9], "invalid_encoding"),
+        ("gzip", gzip.compress(RAW, mtime=0) + b"more", "invalid_encoding"),
+        ("deflate", zlib.compress(RAW) + b"more", "invalid_encoding"),
         ("rot13", RAW, "unknown_encoding"),
         ("br", RAW, "invalid_encoding"),
         ("br", brotli.compress(RAW)[:-3], "invalid_encoding"),

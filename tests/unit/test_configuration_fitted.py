@@ -195,6 +195,8 @@ def test_bytes_that_are_no_npz_and_objects_in_one(folder: Path) -> None:
     assert "x.npz: sex is of type complex128; numbers and text can be read" in one(folder, text)[2]
     np.savez(folder / "x.npz", age=np.zeros(2), sex=np.array([b"Male", b"\xff"]))
     assert "x.npz: array sex is no text in UTF-8" in one(folder, text)[2]
+    np.savez(folder / "x.npz", x=np.arange(40.0), sex=np.array(["Male", "Female"] * 20))
+    assert "no column age; there are x, sex" in one(folder, text)[2]
     with zipfile.ZipFile(folder / "x.npz", "w") as archive:
         archive.writestr("age.npy", b"nothing of the kind")
     assert "x.npz: age" in one(folder, text)[2]

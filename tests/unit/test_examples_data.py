@@ -112,3 +112,14 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, env
     assert data.cache(environ) is None
     with pytest.raises(DataUnavailable):
         data.texts([SOURCE], environ)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "foo://127.0.0.1:1", "http://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_makes_it_unavailable(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    environ.pop("OFFPATH_DATA_OFFLINE", None)
+    with pytest.raises(DataUnavailable, match="does not give it"):
+        data.texts([SOURCE._replace(url="https://127.0.0.1:1/adult.data")], environ)

@@ -429,3 +429,23 @@ def test_how_many_flagged_rows_are_an_alert(n: int, above: int, scored: int) -> 
         assert verdict.is_drift == (flagged >= least)
         assert verdict.p_val == pytest.approx(tail[flagged], rel=1e-4)
         assert verdict.threshold == least / n
+
+
+odd = st.one_of(st.floats(), st.integers(-(2**80), 2**80).map(float), st.sampled_from([1e308, -1e308, 2.0**63, -1.0]))
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(odd, odd), min_size=1, max_size=5))
+def test_a_finding_on_any_row_can_be_written(rows: list[tuple[float, float]]) -> None:
+    class Everything(TooLarge):
+        def predict(self, x: npt.ArrayLike) -> Verdict:
+            x = as_rows(x)
+            return Verdict("ok", n=len(x), threshold=0.5, instance_score=np.ones(len(x)), feature_score=x)
+
+    features = (Feature("a"), Feature("c", "categorical", ("F", "M")))
+    made = dataclasses.replace(spec("outlier", Everything()), features=features)
+    judge = make_judge(made, "t/0", None, 0)
+    event = PayloadEvent("e", "s", REQUEST, "request", 0.0, "d", "m", "", "r", "", "", "", "", 0, b"", {})
+    (found,) = [f for f in judge.take([EventRows(Rows(np.array(rows), "t/0", 0, 0.0), event)]) if f.scope == "instance"]
+    assert len(orjson.loads(found.to_json())["instances"]) == len(rows)
+    assert not judge.failures
