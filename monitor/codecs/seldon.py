@@ -118,6 +118,8 @@ def _tftensor(tensor: Any) -> npt.NDArray[Any]:
                 raise InvalidEvent("too_large", f"data.tftensor: one value for {wanted:,}, at most for {MAX_FILLED:,}")
             if len(values) == 1:
                 values = np.full(wanted, values[0])
+    except InvalidEvent:
+        raise
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidEvent("bad_shape", f"data.tftensor: {error}") from None
     if code == "?":

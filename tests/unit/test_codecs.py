@@ -208,7 +208,7 @@ def test_names_of_a_seldon_message_are_the_columns() -> None:
             "bad_shape",
         ),
         (
-            b'{"data": {"tftensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": 3000000}]}, "floatVal": [1]}}}',
+            b'{"data": {"tftensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": 3e6}]}, "floatVal": [1]}}}',
             SELDON,
             "too_large",
         ),
