@@ -6,11 +6,16 @@ import gc
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import kafka_broker
 import pytest
 from kafka_broker import Broker, SecureBroker
+from sidecar import Sidecar
+
+from monitor.transport.kafka.connect import MODULES
 
 # Where tests run in the background of a shell, SIGINT is ignored, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,6 +53,26 @@ def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Bro
     yield brokers
     for broker in brokers:
         broker.kill()
+
+
+@pytest.fixture(params=MODULES)
+def client(request: pytest.FixtureRequest) -> str:
+    """Each of Kafka's client libraries."""
+    return kafka_broker.need_client(request.param)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
+    """Starts sidecars; whatever still runs at the end is killed."""
+    started: list[Sidecar] = []
+
+    def begin(upstream: int, **options: Any) -> Sidecar:
+        started.append(Sidecar(tmp_path, upstream, **options))
+        return started[-1]
+
+    yield begin
+    for sidecar in started:
+        sidecar.kill()
 
 
 @pytest.fixture

@@ -57,8 +57,10 @@ LENIENT = [
 """Marks of tests that let clients reach for brokers that are away."""
 
 
-ONE_QUICK = ["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)]
-"""The clients, of which the second takes too long for what both do alike."""
+ONE_QUICK = pytest.mark.parametrize(
+    "client", ["confluent-kafka", pytest.param("kafka-python", marks=pytest.mark.slow)], indirect=True
+)
+"""Mark of tests with ``client``: the second takes too long for what both do alike."""
 
 
 def need_client(name: str) -> str:

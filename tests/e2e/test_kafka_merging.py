@@ -33,7 +33,7 @@ CUT = 2900
 FEATURES = (Feature("amount"), Feature("colour", "categorical", ("red", "green")))
 PATIENCE = 90.0
 
-pytestmark = kafka_broker.LENIENT
+pytestmark = [*kafka_broker.LENIENT, kafka_broker.ONE_QUICK]
 
 
 def rows(n: int, seed: int) -> np.ndarray[Any, Any]:

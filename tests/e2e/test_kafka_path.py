@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 import kafka_broker
+import killing
+import pytest
 from killing import MONITORS, differences, events, findings, work, write_log
 from servers import MODEL, free_port
 from topics import publish, read
@@ -25,7 +27,12 @@ from monitor.settings import Settings
 
 KILLS = 4
 
-pytestmark = kafka_broker.LENIENT
+pytestmark = [*kafka_broker.LENIENT, kafka_broker.ONE_QUICK]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return killing.configured(tmp_path)
 
 
 def over_kafka(settings: Settings, folder: Path, address: str, client: str, topic: str) -> Path:

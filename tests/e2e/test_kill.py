@@ -10,11 +10,17 @@ import signal
 import time
 from pathlib import Path
 
-from killing import MONITORS, differences, findings, work, write_log
+import pytest
+from killing import MONITORS, configured, differences, findings, work, write_log
 
 from monitor.settings import Settings
 
 KILLS = 50
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return configured(tmp_path)
 
 
 def on(settings: Settings, folder: Path) -> Settings:

@@ -12,42 +12,20 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import servers
 import uvicorn
+from servers import PATIENCE, free_port, until
+from sidecar import PREDICT, REQUEST, RESPONSE, Sidecar
 
-from monitor.capture.child import command
-from monitor.capture.metrics import sample
-from monitor.capture.plan import Address, Plan, Shipping, write_plan
-from monitor.events import Record
 from monitor.transport.log import EmbeddedLog
-
-PREDICT = "/v1/models/m:predict"
-REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
-PATIENCE = 60.0
-
-
-def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Wait for a condition; the limit is there to end a broken test."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"{what} did not happen")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def model(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
@@ -83,79 +61,6 @@ async def model(scope: dict[str, Any], receive: Callable[..., Any], send: Callab
     await send({"type": "http.response.body", "body": b""})
 
 
-class Sidecar:
-    """A relay process with its shipper, started as ``offpath capture`` starts it."""
-
-    def __init__(self, folder: Path, upstream: int, url: str = "", **plan: Any) -> None:
-        self.folder = folder
-        shipping = {
-            "log": str(folder / "log.db"),
-            "spool": str(folder / "spool.db"),
-            "drain": 4.0,
-            "url": url,
-            **plan.pop("shipping", {}),
-        }
-        local = Address("127.0.0.1", 0)
-        descriptor = write_plan(
-            Plan(local, Address("127.0.0.1", upstream), local, Shipping("http://sidecar", **shipping), **plan)
-        )
-        self.process = subprocess.Popen(
-            command("relay", str(descriptor)), pass_fds=(descriptor,), stderr=subprocess.PIPE, text=True
-        )
-        os.close(descriptor)
-        assert self.process.stderr is not None
-        said = self.process.stderr.readline()
-        found = re.search(r"relaying \S+:(\d+) to .* http://\S+:(\d+)", said)
-        assert found, said + self.process.stderr.read()
-        self.port, self.admin = int(found[1]), int(found[2])
-        self.words: list[str] = []
-        until(lambda: self.metric("shipper_up") == 1, "the shipper's start")
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            self.words.extend(stream)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def metrics(self) -> dict[str, float]:
-        text = httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
-        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
-        return {name: float(value) for name, _, value in lines}
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.metrics()[sample(name, **labels)]
-
-    def shippers(self) -> list[int]:
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
-
-    def published(self, count: int) -> None:
-        until(lambda: self.metric("published_total") >= count, f"publishing {count}, have {self.metrics()}")
-
-    def records(self) -> list[Record]:
-        """Everything in the embedded log, which the first event makes."""
-        if not (self.folder / "log.db").exists():
-            return []
-        log = EmbeddedLog(self.folder / "log.db", create=False)
-        try:
-            return [d.record for block in log.scan("payloads") for d in block.deliveries]
-        finally:
-            log.close()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
     """The model server's port."""
@@ -169,58 +74,17 @@ def server() -> Iterator[int]:
     thread.join()
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    """Starts sidecars; whatever still runs at the end is killed."""
-    started: list[Sidecar] = []
-
-    def begin(upstream: int, **options: Any) -> Sidecar:
-        started.append(Sidecar(tmp_path, upstream, **options))
-        return started[-1]
-
-    yield begin
-    for sidecar in started:
-        sidecar.kill()
-
-
-class Receiver:
-    """A CloudEvents receiver that answers 503 while it is ``away``."""
+class Receiver(servers.Receiver):
+    """Counts events by id and type, and keeps bodies in their order."""
 
     def __init__(self) -> None:
-        self.away = False
         self.got: Counter[tuple[str, str]] = Counter()
         self.order: list[str] = []
-        receiver = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if receiver.away:
-                    self.send_response(503)
-                else:
-                    receiver.got[self.headers["ce-id"], self.headers["ce-type"]] += 1
-                    receiver.order.append(body.decode())
-                    self.send_response(202)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def take(self, headers: HTTPMessage, body: bytes) -> None:
+        self.got[headers["ce-id"], headers["ce-type"]] += 1
+        self.order.append(body.decode())
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import resource
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import PATIENCE
+from sidecar import relay
 
-from monitor.capture.child import command
-from monitor.capture.plan import Address, Plan, Shipping, write_plan
-
-PATIENCE = 60.0
+from monitor.capture.plan import Address, Plan, Shipping
 
 
 @dataclass
@@ -77,13 +74,7 @@ class Pair:
             upstream, listen = Address("127.0.0.1", self.listener.getsockname()[1]), Address("127.0.0.1", 0)
         self.path = str(folder / "relay.sock")
         told = Shipping("http://sidecar", log=str(folder / "log.db"), spool=str(folder / "spool.db"))
-        descriptor = write_plan(Plan(listen, upstream, Address("127.0.0.1", 0), told))
-        self.process = subprocess.Popen(
-            command("relay", str(descriptor)), pass_fds=(descriptor,), stderr=subprocess.PIPE, text=True
-        )
-        os.close(descriptor)
-        assert self.process.stderr is not None
-        said = self.process.stderr.readline()
+        self.process, said = relay(Plan(listen, upstream, Address("127.0.0.1", 0), told))
         found = re.search(r"relaying \S+?(?::(\d+))? to ", said)
         assert found, said
         self.port = int(found[1] or 0)

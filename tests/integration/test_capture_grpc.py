@@ -5,24 +5,21 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+import sidecar as sidecar_processes
+from servers import free_port, until
 
-from monitor.capture.child import command
-from monitor.capture.metrics import sample
-from monitor.capture.plan import Address, Plan, Shipping, write_plan
 from monitor.codecs.detect import decode
 from monitor.codecs.proto import open_inference_pb2 as v2
 from monitor.codecs.proto import seldon_pb2 as seldon
@@ -32,16 +29,6 @@ from monitor.transport.log import EmbeddedLog
 grpc: Any = pytest.importorskip("grpc", reason="grpcio is not installed")
 
 SERVICE = "/inference.GRPCInferenceService/"
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition; the limit is there to end a broken test."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen")
 
 
 def infer(request: bytes, context: Any) -> bytes:
@@ -86,46 +73,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[int]:
     running.stop(None).wait()
 
 
-class Sidecar:
-    def __init__(self, folder: Path, upstream: int, queue: int = 32 * 1024 * 1024, **shipping: Any) -> None:
-        self.log = folder / "log.db"
-        local = Address("127.0.0.1", 0)
-        told = Shipping("http://sidecar", log=str(self.log), spool=str(folder / "spool.db"), **shipping)
-        descriptor = write_plan(Plan(local, Address("127.0.0.1", upstream), local, told, queue=queue))
-        self.process = subprocess.Popen(
-            command("relay", str(descriptor)), pass_fds=(descriptor,), stderr=subprocess.PIPE, text=True
-        )
-        os.close(descriptor)
-        assert self.process.stderr is not None
-        said = self.process.stderr.readline()
-        found = re.search(r"relaying \S+:(\d+) to .* http://\S+:(\d+)", said)
-        assert found, said
-        self.address, self.admin = f"127.0.0.1:{found[1]}", found[2]
+class Sidecar(sidecar_processes.Sidecar):
+    """Answers what it has captured as the events that a worker sees."""
 
-    def metrics(self) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.admin}/metrics").text
-
-    def metric(self, name: str, **labels: str) -> float:
-        (line,) = (line for line in self.metrics().splitlines() if line.startswith(sample(name, **labels) + " "))
-        return float(line.rpartition(" ")[2])
-
-    def shippers(self) -> list[int]:
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     def events(self) -> list[PayloadEvent]:
         """Stop, and read what was captured."""
-        self.process.terminate()
-        self.process.wait(30)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        log = EmbeddedLog(self.log)
+        self.stop()
+        log = EmbeddedLog(self.folder / "log.db")
         found = [payload_event(d) for block in log.scan("payloads") for d in block.deliveries]
         log.close()
         return found
@@ -135,7 +93,7 @@ class Sidecar:
 def sidecar(server: int, tmp_path: Path) -> Iterator[Sidecar]:
     running = Sidecar(tmp_path, server)
     yield running
-    running.close()
+    running.kill()
 
 
 def request(model: str, *values: float) -> bytes:
@@ -196,8 +154,8 @@ def test_seldon_and_what_is_no_inference(sidecar: Sidecar) -> None:
         channel.unary_unary(SERVICE + "ModelReady")(request("iris", 1))
         skipped = (("seldon-skip-logging", "true"),)
         channel.unary_unary(SERVICE + "ModelInfer")(request("iris", 1), metadata=skipped)
-    until(lambda: 'skipped_total{reason="header"} 1' in sidecar.metrics(), "the skipped call")
-    assert 'skipped_total{reason="probe"} 1' in sidecar.metrics()
+    until(lambda: sidecar.metric("skipped_total", reason="header") == 1, "the skipped call")
+    assert sidecar.metric("skipped_total", reason="probe") == 1
     events = sidecar.events()
     assert [(event.side, rows(event)) for event in events] == [("request", [[7]]), ("response", [[7]])]
     assert decode(events[0])["tensor"].columns == ("a",)
@@ -253,7 +211,6 @@ def test_a_stopped_shipper_costs_data_only(server: int, tmp_path: Path) -> None:
     """Behind a queue that was full the connection is still followed, and every message is an event or counted."""
     sidecar = Sidecar(tmp_path, server, queue=100_000)
     try:
-        until(lambda: sidecar.metric("shipper_up") == 1, "the shipper's start")
         with grpc.insecure_channel(sidecar.address) as channel:
             call = channel.unary_unary(SERVICE + "ModelInfer")
             call(request("iris", 0))
@@ -283,7 +240,7 @@ def test_a_stopped_shipper_costs_data_only(server: int, tmp_path: Path) -> None:
         for event in events:
             assert len(rows(event)) in (1, 500), "nothing half"
     finally:
-        sidecar.close()
+        sidecar.kill()
 
 
 NGINX = """user {user}; daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; events {{}}
@@ -301,9 +258,7 @@ PREDICT, ANSWER = "/v1/models/iris:predict", '{"predictions":[1]}'
 def nginx(tmp_path: Path) -> Iterator[int]:
     if shutil.which("nginx") is None:
         pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     folder = tmp_path / "nginx"
     folder.mkdir()
     (folder / "conf").write_text(NGINX.format(user=getpass.getuser(), answer=ANSWER, folder=folder, port=port))
@@ -352,7 +307,7 @@ def test_ordinary_http2(nginx: int, tmp_path: Path, client: list[str], calls: in
         assert {(event.status, event.data) for event in answered} == {(200, ANSWER.encode())}
         assert {event.request_id for event in asked} == {event.request_id for event in answered}
     finally:
-        sidecar.close()
+        sidecar.kill()
 
 
 def test_the_shipper_loads_no_protobuf() -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import uvicorn
 import websockets
-from test_capture import PATIENCE, PREDICT, REQUEST, RESPONSE, Sidecar, free_port, until
+from servers import PATIENCE, free_port, until
+from sidecar import PREDICT, REQUEST, RESPONSE, Sidecar
 
 CONFIG = """
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log crit;
@@ -72,19 +73,6 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     running = Nginx(tmp_path_factory.mktemp("nginx"))
     yield running
     running.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Sidecar]]:
-    started: list[Sidecar] = []
-
-    def begin(upstream: int, **options: Any) -> Sidecar:
-        started.append(Sidecar(tmp_path, upstream, **options))
-        return started[-1]
-
-    yield begin
-    for sidecar in started:
-        sidecar.kill()
 
 
 def curl(port: int, path: str, *options: str, scheme: str = "http") -> bytes:

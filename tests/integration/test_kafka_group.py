@@ -20,7 +20,7 @@ from monitor.transport.kafka.source import KafkaSource
 
 pytestmark = [
     *kafka_broker.LENIENT,
-    pytest.mark.parametrize("client", kafka_broker.ONE_QUICK, indirect=True),
+    kafka_broker.ONE_QUICK,
 ]
 
 
