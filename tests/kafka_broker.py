@@ -245,6 +245,9 @@ def cluster(root: Path) -> list[Broker]:
     for broker in brokers:
         broker.properties |= {
             "controller.quorum.voters": voters,
+            "controller.quorum.fetch.timeout.ms": "6000",  # with less, a busy machine has elections again and again
+            "controller.quorum.election.timeout.ms": "3000",
+            "broker.session.timeout.ms": "6000",
             "default.replication.factor": "3",
             "min.insync.replicas": "2",
             "offsets.topic.replication.factor": "3",

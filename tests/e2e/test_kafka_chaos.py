@@ -68,6 +68,16 @@ class Workers:
         self._guests: list[subprocess.Popen[bytes]] = []
         self.running = [self._start() for _ in range(WORKERS)]
 
+    async def supervise(self) -> None:
+        """Who ends by itself starts again, as elsewhere; why it may end, :meth:`reasons` tells."""
+        while True:
+            await asyncio.sleep(0.5)
+            self.running = [self._start() if worker.poll() is not None else worker for worker in self.running]
+
+    def reasons(self) -> set[str]:
+        """Why workers ended by themselves."""
+        return {line for line in self._path.read_text().splitlines() if line.startswith("offpath worker: ")}
+
     async def reading(self) -> float:
         """Wait until every partition is read; returns how many seconds that took."""
         began = time.monotonic()
@@ -248,6 +258,7 @@ async def survive(folder: Path, brokers: list[Broker], receiver: Receiver, event
     workers = Workers(path, folder / "workers.log")
     try:
         pace = max(1.0, await workers.reading() / 5)
+        helper = asyncio.create_task(workers.supervise())
         trouble = asyncio.create_task(disturb(workers, receiver, pace, random.Random(seed)))
         leaders = asyncio.create_task(kill_leaders(brokers, settings, seconds))
         await produce(settings, events, seconds, seed)
@@ -259,6 +270,8 @@ async def survive(folder: Path, brokers: list[Broker], receiver: Receiver, event
         early = len(receiver.found)
         expected, rows = await oracle(settings, events)
         await until_quiet(receiver, expected.keys())
+        helper.cancel()
+        assert {reason for reason in workers.reasons() if "Kafka at " not in reason} == set()
         print(f"{events} events, {sum(rows.values())} rows, {len(expected)} windows, {early} of them amid the chaos")
         assert early, "the workers worked"
         assert Counter(finding.model for finding in expected.values()) == {m: n // window for m, n in rows.items()}

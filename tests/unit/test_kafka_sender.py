@@ -192,6 +192,19 @@ def test_a_poll_that_answers_at_once_is_no_busy_loop() -> None:
     assert 1 <= member.polls <= 0.5 / pump_module.POLL_SECONDS + 2
 
 
+def test_what_is_ours_may_change_while_another_thread_reads_it() -> None:
+    pump = Pump(
+        FakeMember(), "t", States("g/t", lambda records: [], lambda offset: None, 1000), Signals(1000), warmup=0
+    )
+    pump.begin([0, 1])
+    reading = iter(pump.owned)
+    next(reading)
+    pump.begin([2])
+    pump.leave([0], lost=True)
+    assert len(list(reading)) == 1
+    assert sorted(pump.names()) == ["t/1", "t/2"]
+
+
 def test_idle_needs_the_brokers_word() -> None:
     member = FakeMember()
     assert Idle(7.0) in signals_of(member, 0.3)

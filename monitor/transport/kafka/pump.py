@@ -56,7 +56,7 @@ class Pump:
     ) -> None:
         self._member, self._topic, self._states, self._signals = member, topic, states, signals
         self._warmup, self._handover, self._clock = warmup, handover, clock
-        self.owned: set[int] = set()
+        self.owned: frozenset[int] = frozenset()  # replaced, never changed: the loop's thread reads it at any moment
         self.polled = time.monotonic()
         self.resume_at = 0.0
         self.handled = threading.Event()
@@ -118,7 +118,7 @@ class Pump:
             else:
                 self._states.load(partition, "")
             starts[partition] = start
-            self.owned.add(partition)  # before it is told: whoever reads the signal may commit
+            self.owned |= {partition}  # before it is told: whoever reads the signal may commit
             self._signals.put(Assigned(self.name(partition), checkpoint, start))
         self._look_at = time.monotonic() + IDLE_SECONDS
         return starts
@@ -139,7 +139,7 @@ class Pump:
             self.leaving = True
             self.errands.wait(self._handover, self.handled)
             self.leaving = False
-        self.owned -= set(partitions)
+        self.owned -= frozenset(partitions)
         for name in names:
             self._signals.put(Revoked(name), first=True)
 
@@ -223,7 +223,7 @@ class Pump:
             self._signals.put(Quiet(tuple(self.name(p) for p in quiet), self._clock()))
 
     def _caught_up(self) -> bool:
-        owned = set(self.owned)
+        owned = self.owned
         return bool(owned) and self._read_out(owned) == sorted(owned)
 
     def _read_out(self, partitions: Collection[int]) -> list[int]:

@@ -140,7 +140,7 @@ class PythonClient:
         finally:
             if reader is not None:
                 reader.close()
-        raise unavailable(self._options, self._heard, f"{topic}/{partition} cannot be read")
+        raise unavailable(self._options, [*self._heard], f"{topic}/{partition} cannot be read")
 
     def close(self) -> None:
         with suppress(KafkaError):
