@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from detectors.base import Array, Detector, Verdict
+from detectors.base import Array, Detector, FeatureVerdict, Verdict
 
 
 class Run(Protocol):
@@ -38,3 +39,26 @@ class Online(Detector, Protocol):
     def start(self) -> Run:
         """Begin with a stream."""
         ...
+
+
+def together(first: Verdict, second: Verdict) -> Verdict:
+    """One verdict on consecutive rows of a stream: of the strangest moment, and of each column's.
+
+    >>> one, two = Verdict("ok", 10, 0.5, 1.0), Verdict("alert", 3, 1.5, 1.0)
+    >>> both = together(one, two)
+    >>> both.state, both.n, both.statistic
+    ('alert', 13, 1.5)
+    """
+    strangest = second if _level(second) > _level(first) or second.state == "alert" else first
+    columns = zip(first.features, second.features, strict=True) if first.features and second.features else ()
+    features = tuple(_column(*pair) for pair in columns) or first.features or second.features
+    return replace(strangest, n=first.n + second.n, features=features)
+
+
+def _column(first: FeatureVerdict, second: FeatureVerdict) -> FeatureVerdict:
+    strangest = second if _level(second) > _level(first) else first
+    return strangest._replace(n=first.n + second.n, missing=first.missing + second.missing)
+
+
+def _level(verdict: Verdict | FeatureVerdict) -> float:
+    return -float("inf") if verdict.statistic is None else verdict.statistic

@@ -21,6 +21,9 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "FETDrift": "detectors.drift.fet:FETDrift",
         "TabularDrift": "detectors.drift.tabular:TabularDrift",
         "MMDDrift": "detectors.drift.mmd:MMDDrift",
+        "CVMDriftOnline": "detectors.drift.cvm_online:CVMDriftOnline",
+        "FETDriftOnline": "detectors.drift.fet_online:FETDriftOnline",
+        "MMDDriftOnline": "detectors.drift.mmd_online:MMDDriftOnline",
         "IForest": "detectors.outlier.isolation_forest:IForest",
         "Mahalanobis": "detectors.outlier.mahalanobis:Mahalanobis",
         "KNN": "detectors.outlier.knn:KNN",
@@ -37,6 +40,15 @@ def _kind(target: str) -> DetectorKind:
 
 KINDS: Mapping[str, DetectorKind] = MappingProxyType({name: _kind(target) for name, target in DETECTOR_TYPES.items()})
 """``detector_type`` -> ``"drift"`` or ``"outlier"``; known without importing the detector."""
+
+
+def is_online(detector_type: str) -> bool:
+    """Whether it judges a stream row by row; known without importing the detector.
+
+    >>> is_online("MMDDriftOnline"), is_online("MMDDrift")
+    (True, False)
+    """
+    return detector_type in DETECTOR_TYPES and detector_type.endswith("Online")
 
 
 def load_class(detector_type: str) -> type[Any]:

@@ -184,10 +184,3 @@ class SummingJudge(Judge):
 
     def _part(self, number: int) -> Part:
         return Part(self.spec.name, self.spec.fingerprint, self.partition, number, self.window.seconds)
-
-
-def make_judge(spec: MonitorSpec, partition: str, state: Mapping[str, Any] | None, resume: int) -> Judge:
-    """The judge that fits the monitor's detector and windows."""
-    if spec.summariser is not None:
-        return SummingJudge(spec, partition, state, resume)
-    return (Judge if spec.kind == "drift" else InstanceJudge)(spec, partition, state, resume)

@@ -10,7 +10,8 @@ from detectors.base import Array
 from monitor.events import Checkpoint, DeadLetter, Delivery, InvalidEvent, Partition, PayloadEvent, Record
 from monitor.findings import EventRows, MonitorSpec
 from monitor.joining import Joiner, Seen
-from monitor.judge import InstanceJudge, Judge, SummingJudge, make_judge
+from monitor.judge import InstanceJudge, Judge, SummingJudge
+from monitor.judging import make_judge
 from monitor.outcome import Outcome, Tally
 from monitor.progress import Progress
 from monitor.routing import Feed

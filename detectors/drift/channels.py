@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +70,11 @@ class Additive(ABC):
         return found
 
 
+@lru_cache(maxsize=65_536)
+def _surprise(hits: int, n: int, k: int, w: int, alternative: str) -> float:
+    return -math.log10(max(fisher_p(hits, n, k, w, alternative), 1e-300))
+
+
 class Share(Additive):
     """Whether one of two things happens as often as in the reference: ``-log10`` of Fisher's p-value, from a table.
 
@@ -93,13 +99,13 @@ class Share(Additive):
         return ~np.isfinite(values)
 
     def of_sums(self, sums: Array, w: int) -> Array:
-        if w not in self._tables:
-            self._tables[w] = np.array([self._surprise(k, w) for k in range(w + 1)])
-        table: Array = self._tables[w][sums[:, 0].astype(np.intp)]
-        return table
-
-    def _surprise(self, k: int, w: int) -> float:
-        return -math.log10(max(fisher_p(self._hits, self._n, k, w, self._alternative), 1e-300))
+        counts = sums[:, 0].astype(np.intp)
+        table = self._tables.setdefault(w, np.full(w + 1, np.nan))
+        for k in np.unique(counts).tolist():
+            if np.isnan(table[k]):
+                table[k] = _surprise(self._hits, self._n, k, w, self._alternative)
+        found: Array = table[counts]
+        return found
 
     def effect_size(self, codes: Codes) -> float:
         return abs(float(codes[:, 0].mean()) - self._hits / self._n)

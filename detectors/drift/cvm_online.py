@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors.base import Array, Reason
+from detectors.base import Array
 from detectors.drift.channels import Additive, Channel, Codes
 from detectors.drift.columns import ColumnReference
 from detectors.drift.online import OnlineDrift
-from detectors.drift.words import missing_reason, numeric_reason
 
-POINTS = 32
+POINTS = 20
 """Quantiles of the reference at which distributions are compared, where it has more different values."""
 
 
@@ -21,7 +20,7 @@ class CVMDriftOnline(OnlineDrift):
     """Cramer-von Mises test of the last rows of every numeric column against the reference, at every row.
 
     The statistic of a window of ``w`` values is ``w`` times the integral of ``(F - G)^2`` over the reference, ``F`` and
-    ``G`` being the distribution functions of window and reference: taken at its distinct values, or at 32 of its
+    ``G`` being the distribution functions of window and reference: taken at its distinct values, or at 20 of its
     quantiles if it has more. The effect size is the root of three times the integral: 0 the same, 1 disjoint.
 
     See :class:`~detectors.drift.online.OnlineDrift` for parameters, missing values, and the verdict.
@@ -49,9 +48,6 @@ class CVMDriftOnline(OnlineDrift):
 
     def _channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:  # noqa: ARG002 - MMD needs them
         return [Distribution(j, column) for j, column in enumerate(columns) if column.n]
-
-    def _explain(self, window: Array, columns: Sequence[int]) -> tuple[Reason, ...]:
-        return explain_numeric(self._columns, self._n_ref, window, columns)
 
 
 class Distribution(Additive):
@@ -85,19 +81,3 @@ class Distribution(Additive):
         n = max(int(codes[:, 0].sum()), 1)
         gaps = codes[:, 1:].sum(axis=0) / n - self._reference
         return math.sqrt(min(3.0 * float((np.square(gaps) * self._weights).sum()), 1.0))
-
-
-def explain_numeric(
-    references: Sequence[ColumnReference], n_ref: int, window: Array, columns: Sequence[int]
-) -> tuple[Reason, ...]:
-    """What changed in these columns, of the rows of a window: present values, or that values are missing."""
-    told = []
-    for j in columns:
-        present = window[np.isfinite(window[:, j]), j]
-        missing = len(window) - len(present)
-        column = references[j]
-        if missing * n_ref > 2 * column.missing * len(window) and missing > 1:
-            told.append(missing_reason(column, missing, len(window), n_ref))
-        if len(present):
-            told.append(numeric_reason(column, present))
-    return tuple(told)

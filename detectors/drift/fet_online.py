@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from detectors.base import Array, DetectorError, Reason
+from detectors.base import Array, DetectorError
 from detectors.drift.channels import Channel, Share
 from detectors.drift.columns import ColumnReference
 from detectors.drift.online import OnlineDrift
-from detectors.drift.words import categorical_reason, missing_reason
 
 Alternative = Literal["two-sided", "greater", "less"]
 ALTERNATIVES: tuple[str, ...] = ("two-sided", "greater", "less")
@@ -68,21 +67,6 @@ class FETDriftOnline(OnlineDrift):
             if column.n:
                 made += [Second(j, column, str(self._params["alternative"])), Other(j, column)]
         return made
-
-    def _explain(self, window: Array, columns: Sequence[int]) -> tuple[Reason, ...]:
-        told = []
-        for j in columns:
-            column, values = self._columns[j], window[:, j]
-            present = values[np.isfinite(values)]
-            missing = len(values) - len(present)
-            if missing > 1 and missing * self._n_ref > 2 * column.missing * len(values):
-                told.append(missing_reason(column, missing, len(values), self._n_ref))
-            if len(present):
-                counts = [np.count_nonzero(present == value) for value in column.values]
-                told.append(
-                    categorical_reason(column, np.array([*counts, len(present) - sum(counts)], dtype=np.float64))
-                )
-        return tuple(told)
 
 
 class Second(Share):

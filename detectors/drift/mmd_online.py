@@ -74,7 +74,7 @@ class MMDDriftOnline(OnlineDrift):
         rng = np.random.default_rng([int(self._params["seed"]), 3])
         points = coordinates(columns, rows)
         points = points[np.sort(rng.permutation(len(points))[: int(self._params["max_ref"])])]
-        self._sigma = self._params["sigma"] or self._sigma or _median_distance(points)
+        self._sigma = self._params["sigma"] or _median_distance(points)
         self._kept = points
         return [Kernel(tuple(columns), points, self._sigma)]
 

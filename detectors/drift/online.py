@@ -27,6 +27,7 @@ from detectors.base import (
 )
 from detectors.drift.channels import Channel, missing_shares
 from detectors.drift.columns import ColumnReference, from_arrays, summarise, to_arrays
+from detectors.drift.explaining import explain
 from detectors.drift.online_run import Gauge, OnlineRun
 from detectors.drift.run_length import SCALING_STREAMS, calibrate
 
@@ -61,9 +62,9 @@ class OnlineDrift(ABC):
     def __init__(self, ert: float, window_sizes: Sequence[int], n_bootstraps: int, seed: int, **params: Any) -> None:
         if not 1.0 < ert < math.inf:
             raise DetectorError(f"ert must be a number of rows above 1, got {ert!r}")
-        sizes = list(window_sizes)
+        sizes = list(window_sizes) if isinstance(window_sizes, (list, tuple)) else []
         if not sizes or not all(isinstance(w, int) and 2 <= w <= 10_000 for w in sizes):
-            raise DetectorError(f"window_sizes must be whole numbers from 2 to 10000, got {sizes!r}")
+            raise DetectorError(f"window_sizes must be a list of whole numbers from 2 to 10000, got {window_sizes!r}")
         if not isinstance(n_bootstraps, int) or n_bootstraps < SCALING_STREAMS:
             raise DetectorError(f"n_bootstraps must be a whole number from {SCALING_STREAMS} on, got {n_bootstraps!r}")
         if not isinstance(seed, int) or seed < 0:
@@ -90,7 +91,7 @@ class OnlineDrift(ABC):
 
     @property
     def memory(self) -> int:
-        return self._windows[-1] - 1
+        return int(self._windows[-1]) - 1
 
     def fit(
         self,
@@ -165,7 +166,7 @@ class OnlineDrift(ABC):
 
     def _explain(self, window: Array, columns: Sequence[int]) -> tuple[Reason, ...]:
         """What changed in these columns, of the rows of the window that alarmed."""
-        raise NotImplementedError
+        return explain(self._columns, self._n_ref, window, columns)
 
     def _need_fit(self) -> Gauge:
         if self._gauge is None:

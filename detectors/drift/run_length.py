@@ -129,5 +129,5 @@ def calibrate(
 def largest(statistics: Array, scales: Array) -> Array:
     """``(n,)``: of ``(n, channels, windows)`` statistics the largest, each on its scale; -inf where there is none."""
     scaled = statistics / scales
-    found: Array = np.where(np.isnan(scaled), -np.inf, scaled).reshape(len(scaled), -1).max(axis=1, initial=-np.inf)
+    found: Array = np.where(np.isnan(scaled), -np.inf, scaled).max(axis=(1, 2), initial=-np.inf)
     return found

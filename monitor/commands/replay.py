@@ -152,7 +152,8 @@ def from_table(
     from collections import Counter
 
     from monitor import tables
-    from monitor.judge import SummingJudge, make_judge
+    from monitor.judge import SummingJudge
+    from monitor.judging import make_judge
     from monitor.outcome import Outcome, Tally
 
     merge = merger(specs, [f"{path.name}/0"])

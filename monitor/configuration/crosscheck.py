@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from monitor.configuration.columncheck import check_columns, check_features, chosen
-from monitor.configuration.detectorcheck import check_detector
+from monitor.configuration.detectorcheck import check_detector, check_online
 from monitor.configuration.document import Path
 from monitor.configuration.fittedcheck import check_fitted
 from monitor.configuration.mergecheck import check_merging
@@ -39,6 +39,7 @@ def cross_check(values: Mapping[str, Any], base: FilePath, fitted: bool = True) 
         columns = chosen(model, ("models", number), monitor)
         yield from check_merging(monitor, len(columns or ()), values.get("transport"), at)
         yield from check_detector(monitor.get("detector"), at)
+        yield from check_online(monitor, at)
         if fitted:
             yield from check_fitted(monitor, columns, at, base)
     yield from check_sinks(values)

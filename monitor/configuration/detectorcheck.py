@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from detectors.registry import DETECTOR_TYPES, Problem, load_class, sift_params
+from detectors.registry import DETECTOR_TYPES, Problem, is_online, load_class, sift_params
 from monitor.configuration.document import Path
 from monitor.configuration.mistakes import Found, nearest
 
@@ -27,6 +27,21 @@ def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
             yield Found((*here, "type"), None, f'needs {package}: pip install "offpath[{package}]"')
     for problem in sift_params(kind, parameters(wanted))[1]:
         yield _parameter(kind, parameters(wanted), problem, here)
+
+
+def check_online(monitor: Mapping[str, Any], at: Path) -> Iterator[Found]:
+    """Mistakes of a monitor whose detector judges row by row: it has no windows, and no alarm that waits."""
+    detector, window, alarm = (monitor.get(key) for key in ("detector", "window", "alarm"))
+    kind = detector.get("type") if isinstance(detector, dict) else None
+    if not isinstance(kind, str) or not is_online(kind):
+        return
+    for key in ("time", "sliding"):
+        if isinstance(window, dict) and window.get(key) is not None:
+            expected = f"is of no use to {kind}, which judges every row; say count: a finding every so many rows"
+            yield Found((*at, "window", key), window[key], expected)
+    if isinstance(alarm, dict) and alarm.get("consecutive", 1) != 1:
+        expected = f"is of no use to {kind}, whose alarms come once in ert rows as they are; leave it out"
+        yield Found((*at, "alarm", "consecutive"), alarm["consecutive"], expected)
 
 
 def parameters(wanted: Mapping[str, Any]) -> dict[str, Any]:

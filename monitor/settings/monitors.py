@@ -24,7 +24,12 @@ class WindowSettings(Section):
         }
     )
 
-    count: Whole | None = Field(default=None, ge=1, description="Tumbling windows of so many rows.")
+    count: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Tumbling windows of so many rows. Detectors that judge row by row (`...Online`) have no windows: "
+        "for them a finding every so many rows.",
+    )
     time: Duration | None = Field(default=None, description="Tumbling windows of so much event time.")
     lateness: Duration = Field(default="0s", description="With time: how late an event may come and still count.")
     max_rows: Whole = Field(default=100_000, ge=1, description="With time: a window keeps at most so many rows.")

@@ -14,6 +14,7 @@ from detectors import artifact, registry
 from detectors.agreement import Difference, differences
 from detectors.base import Detector, DetectorError, Feature
 from detectors.merging import Summariser
+from detectors.online import Online
 from monitor import tables
 from monitor.columns import Columns
 from monitor.configuration.labelcheck import some_unknown
@@ -31,6 +32,7 @@ from monitor.settings import (
     parse_duration,
     parse_size,
 )
+from monitor.stretch import Stretch
 from monitor.summary_window import SummaryWindow
 from monitor.time_window import TimeWindow
 from monitor.transport.embedded import MAX_RECORD_BYTES
@@ -158,12 +160,15 @@ def _spec(model: ModelSettings, monitor: MonitorSettings, limit: int) -> Monitor
     features = selected_features(model, monitor)
     detector = load_detector(monitor, features)
     summariser = summariser_of(monitor, detector, limit)
-    told = {
+    window = make_window(monitor.window, summariser)
+    told: dict[str, Any] = {
         "window": monitor.window.model_dump(),
         "side": monitor.side,
         "tensor": monitor.tensor,
         "columns": monitor.columns,
     }
+    if isinstance(detector, Online):
+        window, told["memory"] = partial(Stretch, monitor.window.count or 0, detector.memory), detector.memory
     fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     return MonitorSpec(
         monitor.name,
@@ -171,7 +176,7 @@ def _spec(model: ModelSettings, monitor: MonitorSettings, limit: int) -> Monitor
         model.name,
         detector,
         detector.meta.features,
-        make_window(monitor.window, summariser),
+        window,
         fingerprint,
         monitor.alarm.consecutive,
         monitor.alarm.min_effect_size,

@@ -29,10 +29,29 @@ EXCEPTIONS = {
     ): "it compares whole rows, of which such a reference has none: fit says which rows it needs",
 }
 
+EXCEPTIONS |= {
+    (
+        name,
+        "every row",
+    ): "it judges a stream up to its first alarm, at which it begins anew: the rows after it are not its"
+    for name in registry.DETECTOR_TYPES
+    if registry.is_online(name)
+}
+
 _NEEDS = {"MMDDrift": ("torch", 'MMDDrift needs torch: pip install "offpath[torch]"')}
 
 # What columns a type can take: numeric, categorical of two values (binary), categorical, or mixed (the default).
-_KINDS_OF_COLUMNS = {"KSDrift": "numeric", "CVMDrift": "numeric", "ChiSquareDrift": "categorical", "FETDrift": "binary"}
+_KINDS_OF_COLUMNS = {
+    "KSDrift": "numeric", "CVMDrift": "numeric", "ChiSquareDrift": "categorical", "FETDrift": "binary",
+    "CVMDriftOnline": "numeric", "FETDriftOnline": "binary",
+}  # fmt: skip
+
+# Online detectors simulate streams to find their thresholds: here short ones, and few.
+_PARAMS = {
+    "CVMDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
+    "FETDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
+    "MMDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "max_ref": 300},
+}
 
 N_REF, N = 2000, 200
 
@@ -90,7 +109,7 @@ def fitted(detector_type):
 
 def fit_new(detector_type, rows=None):
     rows = rows_for(detector_type, N_REF, seed=0) if rows is None else rows
-    return registry.create(detector_type).fit(rows, features_for(detector_type))
+    return registry.create(detector_type, **_PARAMS.get(detector_type, {})).fit(rows, features_for(detector_type))
 
 
 def answers(verdict):
@@ -284,8 +303,10 @@ def test_another_population_is_found_and_the_same_one_is_not(detector_type):
     assert shifted.reasons
     assert {reason.feature for reason in shifted.reasons} <= {f.name for f in features_for(detector_type)}
     if registry.KINDS[detector_type] == "drift":
-        # The level is 0.05: 6 or more of 20 happen once in 3000 times.
-        assert sum(verdict.is_drift for verdict in clean) <= 5
+        # The level is 0.05: 6 or more of 20 happen once in 3000 times. Online detectors alarm once in 500 rows here,
+        # so in a third of these windows: 14 or more of 20 happen once in 1000 times.
+        most = 13 if registry.is_online(detector_type) else 5
+        assert sum(verdict.is_drift for verdict in clean) <= most
     else:
         # One clean row in 200 may be flagged, 20 of 4000; the reference is finite.
         assert sum(verdict.is_outlier.sum() for verdict in clean) <= 50
@@ -372,6 +393,9 @@ def test_strange_values_in_one_column_leave_the_others_alone(detector_type, valu
     for column, feature in enumerate(features_for(detector_type)):
         verdict = detector.predict(_damaged(window, column, value, every))
         assert answers(verdict)
+        if has_exception(detector_type, "every row"):
+            assert verdict.n <= N
+            continue
         assert verdict.n == N
         if np.isnan(value):
             damaged = {f.name: f for f in verdict.features}[feature.name]

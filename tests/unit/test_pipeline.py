@@ -21,10 +21,11 @@ from monitor.count_window import CountWindow
 from monitor.events import Checkpoint, Delivery, InvalidEvent, PayloadEvent, Record
 from monitor.findings import EventRows, MonitorSpec
 from monitor.flagged import TOO_MANY, share_verdict
-from monitor.judge import make_judge
+from monitor.judging import make_judge
 from monitor.outcome import Outcome
 from monitor.pipeline import Pipeline
 from monitor.routing import Feed, ModelRoute
+from monitor.stretch import Stretch
 from monitor.time_window import TimeWindow
 from monitor.windows import Rows
 
@@ -55,6 +56,38 @@ class TooLarge:
         return Verdict("ok", n=len(rows), threshold=8.0, instance_score=score, feature_score=rows)
 
 
+class Sums:
+    """An online detector: alarms where the last three rows sum up to more than 40. Then the run is over."""
+
+    meta = Meta("Sums", "drift", {}, FEATURES)
+    memory = 2
+
+    def predict(self, x: npt.ArrayLike) -> Verdict:
+        return self.start().push(as_rows(x))[1]
+
+    def start(self) -> Any:
+        return SumsRun()
+
+
+class SumsRun:
+    def __init__(self) -> None:
+        self.held: list[float] = []
+
+    def fill(self, x: npt.NDArray[np.float64]) -> None:
+        self.held = [*self.held, *x[:, 0].tolist()][-2:]
+
+    def push(self, x: npt.NDArray[np.float64]) -> tuple[int, Verdict]:
+        largest = -1e9
+        for n, row in enumerate(x, 1):
+            if row[0] == -999:
+                raise ZeroDivisionError("boom")
+            largest = max(largest, total := sum(self.held) + row[0])
+            self.fill(row[None])
+            if total > 20:
+                return n, Verdict("alert", n, total, 20.0, effect_size=total)
+        return len(x), Verdict("ok", len(x), largest, 20.0, effect_size=largest)
+
+
 class PlainColumns:
     def rows(self, tensors: Tensors) -> npt.NDArray[np.float64]:
         return np.asarray(tensors["x"].data, dtype=np.float64).reshape(-1, 2)
@@ -77,6 +110,8 @@ def fetch(event: PayloadEvent) -> PayloadEvent:
 
 def spec(name: str, detector: Any, window: str = "count", **more: Any) -> MonitorSpec:
     def make(state: Mapping[str, Any] | None) -> Any:
+        if window == "online":
+            return Stretch(4, 2, state)
         return TimeWindow(10.0, 2.0, state=state) if window == "time" else CountWindow(5, state=state)
 
     features = FEATURES * 2 if name == "both" else FEATURES
@@ -131,7 +166,7 @@ logs = st.lists(
 @settings(max_examples=200)
 @given(logs, st.data())
 def test_a_restart_at_any_point_changes_no_finding(log: list[Delivery], data: st.DataObject) -> None:
-    lookback, extra = 5, (spec("outlier-timed", TooLarge(), "time"),)
+    lookback, extra = 5, (spec("outlier-timed", TooLarge(), "time"), spec("online", Sums(), "online"))
     whole = fresh(lookback=lookback, extra=extra).process("t/0", log)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log)), max_size=4)))
     found: dict[str, Any] = {}
@@ -150,8 +185,9 @@ def test_a_restart_at_any_point_changes_no_finding(log: list[Delivery], data: st
 
 def test_findings_do_not_depend_on_where_blocks_begin() -> None:
     log = [delivery(i, [[i % 10, 1]] * (i % 4)) for i in range(60)]
-    whole = judged(fresh().process("t/0", log))
-    one_by_one = fresh()
+    extra = (spec("online", Sums(), "online"),)
+    whole = judged(fresh(extra=extra).process("t/0", log))
+    one_by_one = fresh(extra=extra)
     apart: dict[str, Any] = {}
     for entry in log:
         apart.update(judged(one_by_one.process("t/0", [entry])))
@@ -449,3 +485,15 @@ def test_a_finding_on_any_row_can_be_written(rows: list[tuple[float, float]]) ->
     (found,) = [f for f in judge.take([EventRows(Rows(np.array(rows), "t/0", 0, 0.0), event)]) if f.scope == "instance"]
     assert len(orjson.loads(found.to_json())["instances"]) == len(rows)
     assert not judge.failures
+
+
+def test_an_online_monitor_tells_of_stretches_and_of_an_alarm_at_its_row() -> None:
+    made = fresh(extra=(spec("online", Sums(), "online"),))
+    values = [1, 2, 3, 4, 5, 9, 9, 1, 1, 1, -999, 7]
+    outcome = made.process("t/0", [delivery(i, [[value, 0]]) for i, value in enumerate(values)])
+    told = [f for f in outcome.findings if f.monitor == "online"]
+    assert [(f.first.offset, f.last.offset, f.verdict.n, f.alarm) for f in told] == [
+        (0, 3, 4, False), (4, 6, 3, True), (7, 10, 4, False),
+    ]  # fmt: skip
+    assert [f.verdict.statistic for f in told[:2]] == [9.0, 23.0], "the strangest moment, with rows told of before"
+    assert told[2].text == "the detector failed: ZeroDivisionError: boom"
