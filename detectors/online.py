@@ -49,7 +49,7 @@ def together(first: Verdict, second: Verdict) -> Verdict:
     >>> both.state, both.n, both.statistic
     ('alert', 13, 1.5)
     """
-    strangest = second if _level(second) > _level(first) or second.state == "alert" else first
+    strangest = max(first, second, key=lambda verdict: (verdict.state == "alert", _level(verdict)))
     columns = zip(first.features, second.features, strict=True) if first.features and second.features else ()
     features = tuple(_column(*pair) for pair in columns) or first.features or second.features
     return replace(strangest, n=first.n + second.n, features=features)

@@ -51,7 +51,8 @@ class _Flow:
 class OnlineJudge(Judge):
     """A finding every so many rows, of the strangest moment among them; and one at once where the detector alarms.
 
-    After an alarm the detector begins anew. What it remembers is delivered again after a restart, and not judged again.
+    After an alarm the detector begins anew, and as long as it alarms again there is a finding every so many rows, and
+    not one every few. What it remembers is delivered again after a restart, and not judged again.
     """
 
     window: Stretch
@@ -80,7 +81,11 @@ class OnlineJudge(Judge):
             for piece in flow.pieces(at, at + verdict.n):
                 self.window.add(*piece)
             at += verdict.n
-            if verdict.state == "alert" or text or self.window.is_full:
+            over = verdict.state == "alert" or bool(text)
+            if over:
+                self._run = self._detector.start()
+                self.window.restart()
+            if (over and self._alarms.streak == 0) or text or self.window.is_full:
                 yield self._tell(text)
 
     def _push(self, x: Array) -> tuple[Verdict, str]:
@@ -98,9 +103,6 @@ class OnlineJudge(Judge):
     def _tell(self, text: str) -> Finding:
         verdict, self._verdict = self._verdict, None
         assert verdict is not None
-        over = verdict.state == "alert" or bool(text)
-        batch = self.window.end(self.partition, forget=over)
-        if over:
-            self._run = self._detector.start()
+        batch = self.window.end(self.partition)
         text = text or in_words(self.spec, verdict)
         return window_finding(self.spec, batch, verdict, self._alarms.raised(verdict), text)

@@ -22,7 +22,7 @@ class _Piece(NamedTuple):
 
 
 class Stretch:
-    """The rows between two findings of an online monitor, at most ``size``; an alarm ends it early.
+    """The rows between two findings of an online monitor, at most ``size``; a first alarm ends it early.
 
     Before it lie at most ``memory`` rows that were told of already, and that the detector still looks at: they are what
     a restart has to deliver again.
@@ -50,6 +50,7 @@ class Stretch:
         self._told: deque[_Piece] = deque()
         self._pieces: list[_Piece] = []
         self._filled = self._remembered = 0
+        self._restarted: int | None = None
 
     @property
     def left(self) -> int:
@@ -70,8 +71,12 @@ class Stretch:
         self._pieces.append(_Piece(rows.offset, row, n, rows.time))
         self._filled += n
 
-    def end(self, partition: str, *, forget: bool = False) -> Batch:
-        """It is over; the next begins. After an alarm (``forget``) nothing is remembered."""
+    def restart(self) -> None:
+        """The detector has begun anew: of what it saw so far it remembers nothing."""
+        self._restarted = len(self._pieces)
+
+    def end(self, partition: str) -> Batch:
+        """It is over; the next begins."""
         pieces = self._pieces
         first = Position(partition, pieces[0].offset, pieces[0].row)
         last = Position(partition, pieces[-1].offset, pieces[-1].row + pieces[-1].n - 1)
@@ -80,16 +85,20 @@ class Stretch:
         ident = f"{first.offset}.{first.row}-{last.offset}.{last.row}"
         batch = Batch(np.empty((0, 0)), first, last, min(times), max(times), max(times), events, ident)
         self.start = (last.offset, last.row + 1)
-        self._told.extend(pieces)
-        self._remembered += self._filled
-        self._pieces, self._filled = [], 0
-        self._forget(0 if forget else self._memory)
+        if self._restarted is not None:
+            self._told.clear()
+            self._remembered = 0
+        kept = pieces[self._restarted or 0 :]
+        self._told.extend(kept)
+        self._remembered += sum(piece.n for piece in kept)
+        self._pieces, self._filled, self._restarted = [], 0, None
+        self._forget()
         return batch
 
-    def _forget(self, kept: int) -> None:
-        while self._remembered > kept:
+    def _forget(self) -> None:
+        while self._remembered > self._memory:
             head = self._told.popleft()
-            drop = min(head.n, self._remembered - kept)
+            drop = min(head.n, self._remembered - self._memory)
             if drop < head.n:
                 self._told.appendleft(head._replace(row=head.row + drop, n=head.n - drop))
             self._remembered -= drop

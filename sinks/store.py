@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,34 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+class _File:
+    """The open file; begun anew where it was moved or removed."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path, self._read_only = path, read_only
+        self._open()
+
+    def _open(self) -> None:
+        self._db = connect(self._path)
+        self._stat = self._path.stat()
+        if self._read_only:
+            self._db.execute("PRAGMA query_only = ON")
+
+    def db(self) -> sqlite3.Connection:
+        """The connection. Raises :class:`OSError` or :class:`sqlite3.Error`."""
+        try:
+            there = os.path.samestat(self._path.stat(), self._stat)
+        except FileNotFoundError:
+            there = False
+        if not there:
+            self._db.close()  # before the new one is made: it removes the log beside the file by its name
+            self._open()
+        return self._db
+
+    def close(self) -> None:
+        self._db.close()
+
+
 @contextmanager
 def in_words(path: Path) -> Iterator[None]:
     """SQLite's and the file system's errors as :class:`Unavailable`."""
@@ -47,12 +76,15 @@ def in_words(path: Path) -> Iterator[None]:
 
 
 class StoreSink:
-    """Keeps the newest ``keep`` findings. What :meth:`flush` returned for survives the death of any process."""
+    """Keeps the newest ``keep`` findings. What :meth:`flush` returned for survives the death of any process.
+
+    A file that is removed meanwhile is begun anew with the findings that come.
+    """
 
     def __init__(self, path: Path, *, keep: int = 100_000) -> None:
         self._path = path
         self._keep = keep
-        self._db = connect(path)
+        self._file = _File(path)
         self._buffer: list[Finding] = []
         self._since_prune = 0
 
@@ -66,28 +98,29 @@ class StoreSink:
             return
         rows = [_row(finding) for finding in self._buffer]
         with in_words(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
+            db = self._file.db()
+            db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany("INSERT OR IGNORE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-                self._prune(len(rows))
-                self._db.execute("COMMIT")
+                db.executemany("INSERT OR IGNORE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                self._prune(db, len(rows))
+                db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
         self._buffer.clear()
 
-    def _prune(self, written: int) -> None:
+    def _prune(self, db: sqlite3.Connection, written: int) -> None:
         self._since_prune += written
         if self._since_prune >= PRUNE_EVERY:
             self._since_prune = 0
-            self._db.execute(
+            db.execute(
                 "DELETE FROM findings WHERE rowid IN (SELECT rowid FROM findings ORDER BY end DESC LIMIT -1 OFFSET ?)",
                 (self._keep,),
             )
 
     async def close(self) -> None:
-        self._db.close()
+        self._file.close()
 
 
 def _row(finding: Finding) -> tuple[Any, ...]:
@@ -104,8 +137,7 @@ class FindingStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._db = connect(path)
-        self._db.execute("PRAGMA query_only = ON")
+        self._file = _File(path, read_only=True)
 
     def latest(self, monitor: str) -> dict[str, Any] | None:
         """The newest evaluation of a monitor's windows."""
@@ -158,7 +190,7 @@ class FindingStore:
 
     def _query(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         with in_words(self._path):
-            return self._db.execute(sql, values).fetchall()
+            return self._file.db().execute(sql, values).fetchall()
 
     def close(self) -> None:
-        self._db.close()
+        self._file.close()

@@ -18,7 +18,7 @@ from monitor.events import Record
 from monitor.settings import Settings
 
 EVENTS = 6_000
-MONITORS = {"drift", "slide", "timed", "both", "outlier", "outlier-timed"}
+MONITORS = {"drift", "slide", "timed", "both", "outlier", "outlier-timed", "online"}
 REQUEST, RESPONSE = "org.kubeflow.serving.inference.request", "org.kubeflow.serving.inference.response"
 
 
@@ -67,8 +67,10 @@ def configured(folder: Path) -> Settings:
     """Every kind of window, over an embedded log."""
     rng = np.random.default_rng(0)
     detectors = {}
-    for kind, width in (("TabularDrift", 3), ("Mahalanobis", 3), ("KSDrift", 6)):
-        fitted = registry.create(kind).fit(rng.normal(size=(500, width)), default_features(width))  # type: ignore[attr-defined]
+    online = {"ert": 400, "n_bootstraps": 40}
+    for kind, width in (("TabularDrift", 3), ("Mahalanobis", 3), ("KSDrift", 6), ("CVMDriftOnline", 3)):
+        made = registry.create(kind, **(online if kind == "CVMDriftOnline" else {}))
+        fitted = made.fit(rng.normal(size=(500, width)), default_features(width))  # type: ignore[attr-defined]
         artifact.save(fitted, folder / kind)
         detectors[kind] = {"type": kind, "artifact": str(folder / kind)}
     tabular, ks = detectors["TabularDrift"], detectors["KSDrift"]
@@ -82,6 +84,7 @@ def configured(folder: Path) -> Settings:
                 {"name": "timed", "model": "m", "side": "response", "window": late, "detector": tabular},
                 {"name": "both", "model": "m", "side": "joined", "window": {"count": 90}, "detector": ks},
                 {"name": "outlier", "model": "m", "window": {"count": 110}, "detector": detectors["Mahalanobis"]},
+                {"name": "online", "model": "m", "window": {"count": 150}, "detector": detectors["CVMDriftOnline"]},
                 {"name": "outlier-timed", "model": "m", "window": late, "detector": detectors["Mahalanobis"]},
             ],
             "transport": {"path": str(folder / "log.db")},

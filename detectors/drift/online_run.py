@@ -77,8 +77,9 @@ class OnlineRun:
 
     def _verdict(self, scaled: Array, peaks: Array, before: int, alarm: bool) -> Verdict:
         n, gauge = len(peaks), self._gauge
+        features = self._by_column(scaled, before, n)
         if not n or peaks.max() == -np.inf:
-            return Verdict("insufficient_data", n)
+            return Verdict("insufficient_data", n, features=features)
         at = n - 1 if alarm else int(peaks.argmax())
         found = scaled[at]
         channel, window = divmod(int(found.argmax()), found.shape[1])
@@ -93,13 +94,13 @@ class OnlineRun:
             float(peaks[at]),
             gauge.threshold,
             effect_size=gauge.channels[channel].effect_size(self._codes[channel][held]),
-            features=self._by_column(scaled, before, n),
+            features=features,
             reasons=self._explain(self._rows[held], columns) if alarm else (),
         )
 
     def _by_column(self, scaled: Array, before: int, n: int) -> tuple[FeatureVerdict, ...]:
         threshold, made = self._gauge.threshold, []
-        peaks = scaled.max(axis=(0, 2))
+        peaks = scaled.max(axis=(0, 2), initial=-np.inf)
         missing = (~np.isfinite(self._rows[before : before + n])).sum(axis=0)
         for j, feature in enumerate(self._features):
             own = [float(peaks[c]) for c, channel in enumerate(self._gauge.channels) if j in channel.columns]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitor.commands.progress import Bar, progress_bar
-from monitor.commands.promise import false_alarms
+from monitor.commands.promise import false_alarms, online_false_alarms
 from monitor.commands.usage import UsageError
 from monitor.commands.wording import counted
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="measure false alarms of a drift detector on so many clean windows, held out; 0: do not "
-        "(default: 200, or 50 with torch)",
+        "(default: 200, or 50 with torch; detectors that judge row by row are measured on 20 run times)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -61,13 +61,19 @@ def run(args: argparse.Namespace) -> int:
         if problems:
             raise UsageError("; ".join(problems))
         detector: Any = registry.create(kind, **params)
-        with bar.step(f"fitting {kind} on {len(table.rows):,} rows"):
-            detector.fit(table.rows, table.features)
+        with bar.step(f"fitting {kind} on {len(table.rows):,} rows") as progress:
+            if registry.is_online(kind):
+                detector.fit(table.rows, table.features, progress)
+            else:
+                detector.fit(table.rows, table.features)
             artifact.save(detector, out)
         if args.windows is None:
             args.windows = 50 if "torch" in getattr(type(detector), "requires", ()) else 200
         measured = None
-        if detector.meta.kind == "drift" and args.windows > 0:
+        if registry.is_online(kind) and args.windows > 0:
+            ert = detector.meta.params["ert"]
+            measured = online_false_alarms(lambda: registry.create(kind, **params), table, ert, bar)
+        elif detector.meta.kind == "drift" and args.windows > 0:
             measured = false_alarms(lambda: registry.create(kind, **params), table, window, args.windows, bar)
     _report(detector, table, out)
     if measured:

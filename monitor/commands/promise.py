@@ -58,3 +58,32 @@ def in_words(found: FalseAlarms, window: int, params: Mapping[str, Any]) -> Meas
         f"at least {low:.2%}, of those of this reference: {MEND}"
     )
     return Measured(line, warning)
+
+
+ROWS = 100_000
+"""Clean rows on which an online detector is measured at most; else as many as should bring 20 false alarms."""
+
+
+def online_false_alarms(make: Any, table: Table, ert: float, bar: Bar) -> Measured:
+    """Fitted on one half of the reference, run over the other, shuffled again and again."""
+    from detectors.base import DetectorError
+    from detectors.calibrate import false_alarms_a_row
+
+    rows = int(min(20.0 * ert, ROWS))
+    try:
+        with bar.step(f"judging {rows:,} clean rows") as progress:
+            found = false_alarms_a_row(make, table.rows, rows, 0, table.features, progress)
+    except DetectorError as error:
+        return Measured(f"  false alarms not measured on half the reference: {error}")
+    low, high = found.interval
+    line = (
+        f"  false alarms {found.alarms} in {found.windows:,} clean rows, held out: one in {found.run_length:,.0f}, "
+        f"between {1.0 / high:,.0f} and {1.0 / low if low else float('inf'):,.0f}"
+    )
+    if low <= 1.0 / ert:
+        return Measured(line)
+    warning = (
+        f"false alarms are promised once in {ert:g} rows (ert), but came once in {found.run_length:,.0f}, at least "
+        f"once in {1.0 / low:,.0f}, on rows of this reference: take more rows of reference, or smaller windows"
+    )
+    return Measured(line, warning)

@@ -89,7 +89,7 @@ def store(folder: Path, _: Receiver) -> Case:
         return [one["id"] for one in found]
 
     def away(sink: Any) -> None:
-        sink._db.execute("PRAGMA busy_timeout = 20")
+        sink._file._db.execute("PRAGMA busy_timeout = 20")
         locks.append(sqlite3.connect(path, isolation_level=None))
         locks[0].execute("BEGIN EXCLUSIVE")
 
@@ -422,3 +422,25 @@ def test_a_file_of_lines_that_cannot_be_begun_anew_is_waited_for(tmp_path: Path)
 
     asyncio.run(act())
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["id-1"]
+
+
+def test_a_store_whose_file_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "findings.db"
+
+    async def act() -> None:
+        sink, page = StoreSink(path), FindingStore(path)
+        await sink.write([finding(0)])
+        await sink.flush()
+        assert page.finding("id-0")
+        path.unlink()
+        await sink.write([finding(1)])
+        await sink.flush()
+        assert page.finding("id-0") is None
+        assert page.finding("id-1")
+        await sink.close()
+        page.close()
+
+    asyncio.run(act())
+    again = FindingStore(path)
+    assert again.finding("id-1")
+    again.close()

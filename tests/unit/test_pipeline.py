@@ -489,11 +489,11 @@ def test_a_finding_on_any_row_can_be_written(rows: list[tuple[float, float]]) ->
 
 def test_an_online_monitor_tells_of_stretches_and_of_an_alarm_at_its_row() -> None:
     made = fresh(extra=(spec("online", Sums(), "online"),))
-    values = [1, 2, 3, 4, 5, 9, 9, 1, 1, 1, -999, 7]
+    values = [1, 2, 3, 4, 5, 9, 9, 9, 9, 9, 9, 1, 1, 1, -999, 7]
     outcome = made.process("t/0", [delivery(i, [[value, 0]]) for i, value in enumerate(values)])
     told = [f for f in outcome.findings if f.monitor == "online"]
     assert [(f.first.offset, f.last.offset, f.verdict.n, f.alarm) for f in told] == [
-        (0, 3, 4, False), (4, 6, 3, True), (7, 10, 4, False),
-    ]  # fmt: skip
+        (0, 3, 4, False), (4, 6, 3, True), (7, 10, 4, True), (11, 14, 4, False),
+    ], "a change that lasts is told every four rows"  # fmt: skip
     assert [f.verdict.statistic for f in told[:2]] == [9.0, 23.0], "the strangest moment, with rows told of before"
-    assert told[2].text == "the detector failed: ZeroDivisionError: boom"
+    assert told[3].text == "the detector failed: ZeroDivisionError: boom"
