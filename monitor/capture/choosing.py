@@ -39,7 +39,10 @@ class Chooser:
         self._next = count()
 
     def begin(self, exchange: Exchange) -> None:
-        """The request's headers are complete: set its kind, route and request id, and which messages are wanted."""
+        """The request's headers are complete: set its kind, route and request id, and which messages are wanted.
+
+        Where the model is not known yet, rates and rules wait for :meth:`named`.
+        """
         headers = exchange.request.headers
         exchange.kind, reason = self._select(exchange.method, exchange.path)
         if (
@@ -57,14 +60,27 @@ class Chooser:
         feedback = exchange.kind == "feedback"
         exchange.request.wanted = feedback or self._requests
         exchange.response.wanted = not feedback and self._responses
-        if route.rates is not None:
-            self._sample(exchange, route)
-        if route.secrets is not None:
-            self._hide(exchange, headers, route.secrets["request"].headers)
+        if not exchange.naming:
+            self._decide(exchange, route)
+
+    def named(self, exchange: Exchange) -> None:
+        """The model is known now, or was not named in time: then only what holds for any model does."""
+        exchange.naming = False
+        if exchange.model:
+            exchange.route = self._routes[exchange.path, exchange.model]
+        assert exchange.route is not None
+        self._decide(exchange, exchange.route)
 
     def identity(self) -> str:
         """Unique: 64 random bits a process, and a number."""
         return f"{self._run}-{next(self._next):x}"
+
+    def _decide(self, exchange: Exchange, route: Route) -> None:
+        """What depends on the model."""
+        if route.rates is not None:
+            self._sample(exchange, route)
+        if route.secrets is not None:
+            self._hide(exchange, exchange.request.headers, route.secrets["request"].headers)
 
     def _sample(self, exchange: Exchange, route: Route) -> None:
         assert route.rates is not None

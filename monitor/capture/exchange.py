@@ -127,11 +127,24 @@ class Exchange:
     """A request and its response. ``kind`` is ``None`` when it is skipped.
 
     ``model`` is named in the message itself, where the path names none (gRPC); it may become known after ``begin``.
+    Until then it is ``naming``, if a message will name it, and what depends on the model is not decided.
     ``request_id``, ``route`` and ``held`` (a complete request that waits for its response to become one event with
     it) are the recorder's.
     """
 
-    __slots__ = ("held", "kind", "method", "model", "path", "request", "request_id", "response", "route", "status")
+    __slots__ = (
+        "held",
+        "kind",
+        "method",
+        "model",
+        "naming",
+        "path",
+        "request",
+        "request_id",
+        "response",
+        "route",
+        "status",
+    )
 
     def __init__(self, memory: Memory) -> None:
         self.request = Message(memory)
@@ -140,7 +153,7 @@ class Exchange:
         self.status = 0
         self.kind: Kind | None = None
         self.route: Route | None = None
-        self.held = False
+        self.held = self.naming = False
 
 
 class Recorder(Protocol):
@@ -152,6 +165,10 @@ class Recorder(Protocol):
 
     def begin(self, exchange: Exchange) -> None:
         """The request's headers are complete: decide its ``kind``, and which of its messages are ``wanted``."""
+        ...
+
+    def named(self, exchange: Exchange) -> None:
+        """Of one that is ``naming``: its model is known now, or was not named in time. Decide what depends on it."""
         ...
 
     def request(self, exchange: Exchange) -> None:

@@ -30,6 +30,9 @@ PROBE = re.compile(
 PEEK = 512
 """Bytes of a message in which its model's name is looked for: it is the first field."""
 
+_NAMING = ("v2", "tensorflow")
+"""Protocols whose requests begin with their model's name."""
+
 _INFLATE = {"gzip": 31, "deflate": 15}
 
 
@@ -51,6 +54,15 @@ def protocol_of(path: str) -> str:
     return INFERENCE.get(path) or FEEDBACK.get(path, "")
 
 
+def names_model(path: str) -> bool:
+    """Whether the requests of a gRPC method name the model.
+
+    >>> names_model("/inference.GRPCInferenceService/ModelInfer"), names_model("/seldon.protos.Seldon/Predict")
+    (True, False)
+    """
+    return INFERENCE.get(path) in _NAMING
+
+
 def model_in_message(protocol: str, message: bytes, encoding: str = "") -> str:
     """The model that a request names, or ``""``: V2's ``model_name``, TF Serving's ``model_spec.name``.
 
@@ -59,7 +71,7 @@ def model_in_message(protocol: str, message: bytes, encoding: str = "") -> str:
     >>> model_in_message("tensorflow", b"\\x0a\\x06\\x0a\\x04iris")
     'iris'
     """
-    if protocol not in ("v2", "tensorflow"):
+    if protocol not in _NAMING:
         return ""
     start = _plain(message, encoding)
     if protocol == "tensorflow":

@@ -73,6 +73,8 @@ class GrpcStream:
             self._response = self._next_response(now)
 
     def data(self, side: int, piece: Piece, now: float) -> None:
+        if self._call.kind is None:
+            return
         if side == CLIENT:
             for part in self._requests.feed(piece.payload, piece.size, piece.begins):
                 self._ask(part, now)
@@ -88,6 +90,7 @@ class GrpcStream:
             return
         splitter.hole()
         if side == CLIENT:
+            self._decide()
             self._request = self._request or self._follow(self._asked)
             self._asked = max(self._asked, 1)
             self._lose_request("gap")
@@ -129,6 +132,7 @@ class GrpcStream:
             encoding = _encode(message, part.compressed, self._encodings[0])
             if not self._call.model:
                 self._call.model = model_in_message(self._protocol, message.body.start(4 * PEEK), encoding)
+            self._decide()
             exchange.model = self._call.model
             self._recorder.request(exchange)
             remembered = exchange.response.started > 0 or (self._waiting and self._waiting[-1][1] is exchange)
@@ -173,10 +177,18 @@ class GrpcStream:
         exchange, self._held = self._held, None
         if exchange is None:
             return
+        self._decide()
         exchange.response.done = True
         self._recorder.response(exchange)
         if not (exchange.request.done or exchange is self._request):  # lost, or there is none
             self._recorder.discard(exchange, "incomplete")
+
+    def _decide(self) -> None:
+        """The first message has named the model, or something must be told before one did."""
+        call = self._call
+        if call.naming:
+            self._recorder.named(call)
+            self._wanted = call.request.wanted, call.response.wanted
 
     def _lose_request(self, reason: str) -> None:
         exchange, self._request = self._request, None

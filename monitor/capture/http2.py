@@ -9,6 +9,7 @@ from __future__ import annotations
 from monitor.capture.exchange import Exchange, Recorder, UnparsableError
 from monitor.capture.faults import report
 from monitor.capture.frames import CLIENT, UPSTREAM
+from monitor.capture.grpc_methods import names_model
 from monitor.capture.grpc_stream import GrpcStream
 from monitor.capture.header_blocks import Head, HeaderBlocks
 from monitor.capture.http2_frames import (
@@ -177,6 +178,7 @@ class Http2:
         exchange.method, exchange.path = head.method, head.path
         exchange.request.headers = head.headers.copy()
         exchange.request.started = now
+        exchange.naming = head.is_grpc and names_model(head.path)
         self._recorder.begin(exchange)
         if exchange.kind is None:
             return

@@ -144,8 +144,11 @@ class Redactor:
                 self._masker.apply(action, headers, name)
 
     def _fitting(self, model: str, side: str) -> list[RedactRule]:
+        """Where the model is unknown, it may be any: the rules of all."""
         side = "request" if side == "feedback" else side
-        return [rule for rule in self._rules if rule.side in ("", side) and fnmatchcase(model, rule.model)]
+        return [
+            rule for rule in self._rules if rule.side in ("", side) and (not model or fnmatchcase(model, rule.model))
+        ]
 
 
 def _has(configured: ModelColumns, name: str, side: str) -> bool:

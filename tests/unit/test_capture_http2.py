@@ -28,6 +28,8 @@ from monitor.capture.http2_frames import CONTINUATION, DATA, LONGEST, PREFACE
 from monitor.capture.metrics import METRICS, Counters, sample
 from monitor.capture.plan import Shipping
 from monitor.capture.record import Recorder
+from monitor.capture.rules import RedactRule, SampleRule
+from monitor.capture.sampling import place
 from monitor.capture.selection import select
 from sinks.base import Record
 
@@ -53,13 +55,19 @@ class Heard:
         exchange.request.wanted = exchange.response.wanted = exchange.kind is not None
         exchange.request_id = "r"
 
+    def named(self, exchange: Exchange) -> None:
+        assert exchange.naming, "once"
+        exchange.naming = False
+
     def request(self, exchange: Exchange) -> None:
         assert exchange.request.done
+        assert not exchange.naming
         message = exchange.request
         self.told.append(("request", exchange.request_id, exchange.path, exchange.model, message.body.take()))
 
     def response(self, exchange: Exchange) -> None:
         assert exchange.response.done
+        assert not exchange.naming
         message = exchange.response
         self.told.append(("response", exchange.request_id, exchange.status, message.headers, message.body.take()))
 
@@ -533,20 +541,11 @@ def test_one_event_of_both_messages(unpaired: bool) -> None:
     peers.answer(stream, b"".join(message(b"a%d" % i) for i in (1, 2, 3)), GRPC[:1], [("grpc-status", "0")])
     lost = peers.ask(V2, message(b"q"), GRPC)
     peers.answer(lost, message(b"lost"), GRPC[:1], [("grpc-status", "0")])
-    records: list[Record] = []
-    counters = Counters()
-    recorder = Recorder(Shipping("http://s", combined=True), records.append, counters, lambda: 0.0)
-    conversation = Conversation(recorder, counters)
     script = with_holes(peers.script, [False] * 6 + [True]) if unpaired else peers.script
-    for side, data in script:
-        if isinstance(data, int):
-            conversation.hole(side, data, 1.0)
-        else:
-            conversation.data(side, data, 1.0)
-    conversation.close()
+    records, counters = record(script, combined=True)
     bodies = []
-    for record in records:
-        parts = json.loads(record.value or b"")
+    for told in records:
+        parts = json.loads(told.value or b"")
         bodies.append(
             tuple(base64.b64decode(parts[side]["data_base64"]) for side in ("request", "response") if side in parts)
         )
@@ -554,7 +553,93 @@ def test_one_event_of_both_messages(unpaired: bool) -> None:
     lost_answer = [(b"q",)] if unpaired else [(b"q", b"lost")]
     assert sorted(bodies) == sorted(expected + lost_answer)
     assert counters[sample("discarded_messages_total", reason="gap")] == unpaired
-    assert recorder.memory.take(Shipping("").held)
+
+
+def named_call(peers: Peers, model: bytes, request_id: str, answer: bytes = b"a") -> None:
+    """A unary call whose message names the model, as V2's do."""
+    name = b"\x0a" + bytes([len(model)]) + model
+    peers.unary(V2, name + b"\x1a\x01q", answer, **{"x-request-id": request_id, "x-user": "grace"})
+
+
+def record(script: Holes | Script, **plan: Any) -> tuple[list[Record], Counters]:
+    records: list[Record] = []
+    counters = Counters()
+    recorder = Recorder(Shipping("http://s", **plan), records.append, counters, lambda: 0.0, b"k" * 16)
+    conversation = Conversation(recorder, counters)
+    for side, data in script:
+        if isinstance(data, int):
+            conversation.hole(side, data, 1.0)
+        else:
+            conversation.data(side, data, 1.0)
+    conversation.close()
+    assert recorder.memory.take(Shipping("").held), "nothing is held"
+    return records, counters
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_rates_of_the_model_that_a_message_names(combined: bool) -> None:
+    peers = Peers()
+    for number in range(40):
+        named_call(peers, b"fraud" if number % 2 else b"spam", f"r-{number}")
+    rules = (SampleRule("spam", "", 0.0), SampleRule("fraud", "", 0.5))
+    records, counters = record(peers.script, sample=1.0, sample_rules=rules, combined=combined)
+    kept = [number for number in range(1, 40, 2) if place(f"r-{number}") < 0.5]
+    events = 1 if combined else 2
+    assert [told.headers["ce_requestid"] for told in records] == [f"r-{n}" for n in kept for _ in range(events)]
+    assert {(told.headers["ce_modelid"], told.headers["ce_samplerate"]) for told in records} == {("fraud", "0.5")}
+    assert counters[sample("skipped_total", reason="sampled")] == 40 - len(kept)
+    side = "exchange" if combined else "request"
+    assert counters[sample("sampled_out_total", side=side)] == 40 - len(kept)
+
+
+def test_a_rate_of_one_side_of_a_named_model() -> None:
+    peers = Peers()
+    named_call(peers, b"fraud", "r-1")
+    named_call(peers, b"spam", "r-2")
+    records, _ = record(peers.script, sample_rules=(SampleRule("fraud", "response", 0.0),))
+    told = [(one.headers["ce_requestid"], one.headers["ce_type"].rpartition(".")[2]) for one in records]
+    assert told == [("r-1", "request"), ("r-2", "request"), ("r-2", "response")]
+
+
+def test_a_streaming_call_is_sampled_as_a_whole() -> None:
+    peers = Peers()
+    asked = b"".join(message(b"\x0a\x04spam" + body) for body in (b"1", b"2", b"3"))
+    peers.answer(peers.ask(STREAM, asked, GRPC), message(b"a") * 3, GRPC[:1], [("grpc-status", "0")])
+    records, counters = record(peers.script, sample_rules=(SampleRule("spam", "", 0.0),))
+    assert records == []
+    assert counters == {
+        sample("skipped_total", reason="sampled"): 1,
+        sample("sampled_out_total", side="request"): 1,
+        sample("sampled_out_total", side="response"): 1,
+    }
+
+
+def test_an_answer_before_the_model_is_named_has_the_rate_of_all() -> None:
+    peers = Peers()
+    stream = peers.ask(V2, message(b"\x0a\x04spam")[:7], GRPC, end=False)
+    peers.answer(stream, None, [*GRPC[:1], ("grpc-status", "16"), ("grpc-message", "who are you")])
+    rules = (SampleRule("spam", "", 0.0),)
+    records, _ = record(peers.script, sample_rules=rules)
+    assert [told.headers["ce_grpcstatus"] for told in records] == ["16"]
+    assert record(peers.script, sample=0.0, sample_rules=(SampleRule("spam", "", 1.0),))[0] == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_rules_of_the_model_that_a_message_names(named: bool) -> None:
+    """What names no model may be any: the rules of all hold."""
+    rule = RedactRule("header", "x-user", "hash", "fraud")
+    pointer = RedactRule("pointer", "/secret", "drop", "fraud")
+    peers = Peers()
+    named_call(peers, b"fraud", "r-1")
+    if named:
+        named_call(peers, b"spam", "r-2")
+    else:
+        peers.unary(V2, b"\x1a\x01q", b"a", **{"x-user": "grace"})
+    records, _ = record(peers.script, redact=(rule, pointer), headers=("x-user",))
+    hidden = [
+        ("grace" not in one.headers.get("ce_metadata", ""), one.headers.get("ce_redacted", "")) for one in records
+    ]
+    assert hidden == [(True, "withheld")] * 2 + ([(False, ""), (True, "")] if named else [(True, "withheld")] * 2)
 
 
 Holes = list[tuple[int, "bytes | int"]]
