@@ -6,10 +6,14 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from monitor.capture.attempt import FULL_SECONDS
 from monitor.capture.reactor import IN, OUT, Reactor
 
 LONGEST_REQUEST = 8192
 VISIT_SECONDS = 10.0
+
+MOST_VISITS = 16
+"""Visitors at once: whatever they are up to, they take no descriptor that inference needs."""
 
 _PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
@@ -28,26 +32,45 @@ class AdminPort:
 
     def __init__(self, reactor: Reactor, listener: socket.socket, pages: Pages) -> None:
         self._reactor, self._listener, self._pages = reactor, listener, pages
+        self._visits = 0
+        self._closed = False
         listener.setblocking(False)
-        reactor.watch(listener.fileno(), IN, self._accept)
+        self._wait()
 
     def close(self) -> None:
+        self._closed = True
         self._reactor.close_later(self._listener)
+
+    def _wait(self) -> None:
+        if not self._closed:
+            self._reactor.watch(self._listener.fileno(), IN, self._accept)
 
     def _accept(self, _: int) -> None:
         try:
             visitor, _ = self._listener.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # gone again, or the system has no descriptor left: that would be told of without end
+            self._reactor.forget(self._listener.fileno())
+            self._reactor.call_later(FULL_SECONDS, self._wait)
             return
         visitor.setblocking(False)
-        Visit(self._reactor, visitor, self._pages)
+        self._visits += 1
+        if self._visits == MOST_VISITS:
+            self._reactor.forget(self._listener.fileno())
+        Visit(self._reactor, visitor, self._pages, self._left)
+
+    def _left(self) -> None:
+        self._visits -= 1
+        if self._visits == MOST_VISITS - 1:
+            self._wait()
 
 
 class Visit:
     """One request, one answer, and the connection closes."""
 
-    def __init__(self, reactor: Reactor, visitor: socket.socket, pages: Pages) -> None:
-        self._reactor, self._socket, self._pages = reactor, visitor, pages
+    def __init__(self, reactor: Reactor, visitor: socket.socket, pages: Pages, left: Callable[[], None]) -> None:
+        self._reactor, self._socket, self._pages, self._left = reactor, visitor, pages, left
         self._request = b""
         self._rest = memoryview(b"")
         self._timer = reactor.call_later(VISIT_SECONDS, self._close)
@@ -83,6 +106,7 @@ class Visit:
         self._timer.cancel()
         if self._socket.fileno() >= 0:
             self._reactor.close_later(self._socket)
+            self._left()
 
     def _answer(self, method: str, path: str) -> Answer:
         if len(self._request) > LONGEST_REQUEST:

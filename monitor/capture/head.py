@@ -25,7 +25,7 @@ PATIENCE = 1.0
 """Seconds beyond the grace period that a worker gets to end by itself."""
 
 _WORKERS, _STARTS = sample("workers"), sample("worker_starts_total")
-_OF_THE_LIVING = tuple(map(sample, ("connections", "queue_bytes", "shipper_up")))
+_OF_THE_LIVING = tuple(map(sample, ("connections", "connections_room", "queue_bytes", "shipper_up")))
 
 _logger = logging.getLogger("offpath.capture")
 

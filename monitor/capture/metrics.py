@@ -41,6 +41,8 @@ METRICS = tuple(
         ("worker_starts_total", "counter", "Starts of relay processes.", ()),
         ("connections_total", "counter", "Client connections accepted.", ()),
         ("connections", "gauge", "Client connections open now.", ()),
+        ("connections_room", "gauge", "Client connections that the limit of open files has room for.", ()),
+        ("accept_pauses_total", "counter", "Times that further clients had to wait for want of file descriptors.", ()),
         ("bytes_total", "counter", "Bytes relayed, by who sent them.", _each("side", "client", "upstream")),
         ("upstream_errors_total", "counter", "Client connections closed for want of an upstream connection.",
             _each("reason", "refused", "timeout", "failed")),

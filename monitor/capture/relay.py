@@ -5,17 +5,17 @@ This module and what it imports stay light: the standard library only, and of th
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from monitor.capture.accepting import Door
 from monitor.capture.addresses import Target, Upstream
-from monitor.capture.attempt import FULL_SECONDS, Attempt, prepare
+from monitor.capture.attempt import Attempt, prepare
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.link import Link
 from monitor.capture.metrics import Counters, sample
-from monitor.capture.reactor import IN, Reactor
+from monitor.capture.reactor import Reactor
 from monitor.capture.tap import Tap
 
 HALF_OPEN_SECONDS = 60.0
@@ -27,8 +27,6 @@ QUIET_SECONDS = 0.25
 HURRIED_SECONDS = 0.005
 """The same in the last quarter: a busy connection rests no longer between two exchanges, and must be cut somewhere."""
 
-ACCEPT_AT_ONCE = 64
-_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _CONNECTIONS = sample("connections_total")
 _OPEN = sample("connections")
 _BYTES = (sample("bytes_total", side="client"), sample("bytes_total", side="upstream"))
@@ -43,30 +41,23 @@ class Relay:
     upstream : where every client connection leads.
     tap : takes copies; ``None`` relays only.
     counters : where connections, bytes and errors are counted.
+    most : client connections at once.
     """
 
-    def __init__(self, reactor: Reactor, upstream: Upstream, tap: Tap | None, counters: Counters) -> None:
+    def __init__(self, reactor: Reactor, upstream: Upstream, tap: Tap | None, counters: Counters, most: int) -> None:
         self.reactor, self.upstream, self.tap, self.counters = reactor, upstream, tap, counters
         self.links: set[Link] = set()
-        self._listeners: list[socket.socket] = []
+        self._door = Door(reactor, most, counters, self._accepted)
         self._number = 0
         self._closed_bytes = [0, 0]
 
     def listen(self, listeners: Sequence[socket.socket]) -> None:
         """Start accepting on these sockets."""
-        for listener in listeners:
-            listener.setblocking(False)
-            self._listeners.append(listener)
-            self._watch(listener)
+        self._door.open(listeners)
 
     @property
     def listening(self) -> bool:
-        return bool(self._listeners)
-
-    def stop_listening(self) -> None:
-        for listener in self._listeners:
-            self.reactor.close_later(listener)
-        self._listeners.clear()
+        return self._door.is_open
 
     def count(self) -> None:
         """Bring the counters up to date: bytes are counted on the connections, which is cheaper."""
@@ -80,6 +71,7 @@ class Relay:
         if link not in self.links:
             return
         self.links.discard(link)
+        self._door.leave()
         self._closed_bytes[CLIENT] += link.client.count
         if link.upstream is not None:
             self._closed_bytes[UPSTREAM] += link.upstream.count
@@ -104,7 +96,7 @@ class Relay:
 
         Without parsing, an exchange counts as open while the client spoke last, or the upstream not long ago.
         """
-        self.stop_listening()
+        self._door.close()
         deadline = self.reactor.time() + seconds
 
         def look(before: dict[Link, int]) -> None:
@@ -132,31 +124,6 @@ class Relay:
             then()
 
         self.reactor.call_later(0.1 if self.links else 0.0, reset)
-
-    def _watch(self, listener: socket.socket) -> None:
-        def accept(_: int) -> None:
-            for _ in range(ACCEPT_AT_ONCE):
-                try:
-                    client, _ = listener.accept()
-                except BlockingIOError:
-                    return
-                except OSError as error:
-                    if error.errno in _FULL:
-                        self._pause(listener)
-                        return
-                    continue  # that client is gone again
-                self._accepted(client)
-
-        self.reactor.watch(listener.fileno(), IN, accept)
-
-    def _pause(self, listener: socket.socket) -> None:
-        self.reactor.forget(listener.fileno())
-
-        def again() -> None:
-            if listener in self._listeners:
-                self._watch(listener)
-
-        self.reactor.call_later(FULL_SECONDS, again)
 
     def _accepted(self, client: socket.socket) -> None:
         prepare(client)

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 
+from monitor.capture.accepting import room
 from monitor.capture.addresses import Upstream
 from monitor.capture.admin import Answer, Pages
 from monitor.capture.board import SAMPLES, Board
@@ -22,7 +23,7 @@ EXCHANGES_SHARE = 0.5
 
 REPORT_SECONDS = 0.2
 
-_QUEUE = sample("queue_bytes")
+_QUEUE, _ROOM = sample("queue_bytes"), sample("connections_room")
 _WORKERS, _WORKER_STARTS = sample("workers"), sample("worker_starts_total")
 
 _logger = logging.getLogger("offpath.capture")
@@ -44,7 +45,8 @@ class Sidecar:
         self._plan, self._reactor, self._listeners = plan, reactor, listeners
         self.ledger = Ledger()
         self._tap = Tap(reactor, plan.queue, self.ledger.own) if plan.copy else None
-        self.relay = Relay(reactor, Upstream(reactor, plan.upstream), self._tap, self.ledger.own)
+        self.ledger.own[_ROOM] = most = room()
+        self.relay = Relay(reactor, Upstream(reactor, plan.upstream), self._tap, self.ledger.own, most)
         self._supervisor = (
             Supervisor(reactor, descriptor, number, self._tap, self.relay, self.ledger) if self._tap else None
         )

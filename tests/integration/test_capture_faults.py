@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import struct
@@ -176,6 +177,42 @@ def test_five_thousand_idle_connections(scene: Scene, connect: Clients) -> None:
     connect.close()
     until(lambda: sidecar.metric("connections") == 0, "the end of all connections")
     assert sidecar.lost() == 0
+
+
+def test_more_clients_than_descriptors(scene: Scene, connect: Clients) -> None:
+    """Who comes too late waits and is answered when others leave; everything else goes on as if nothing was."""
+    sidecar = scene.start(descriptors=160)
+    room = sidecar.metric("connections_room")
+    assert 20 < room < 160 / 2
+    load = Load(sidecar.port, 300)
+    idle = [connect(sidecar) for _ in range(room - 4)]
+    until(lambda: sidecar.metric("connections") == room, "a full house")
+    late = [connect(sidecar) for _ in range(40)]
+    for client in late:
+        client.sendall(request(b"at last"))
+    until(lambda: sidecar.metric("accept_pauses_total") > 0, "a pause")
+    goal = load.answered + 100
+    until(lambda: load.answered >= goal, "the others' answers")
+    assert select.select(late, [], [], 0) == ([], [], []), "neither an answer nor an end"
+    visitors = [socket.create_connection(("127.0.0.1", sidecar.admin), PATIENCE) for _ in range(40)]
+    for visitor in visitors:
+        visitor.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+    for visitor in visitors:
+        with visitor:
+            assert read_all(visitor)[0].startswith(b"HTTP/1.1 200")
+    for client in idle[:10]:
+        client.close()
+    for client in late:
+        assert read_until(client, b"\r\n\r\nat last")
+        client.close()
+    exchanges = load.until(load.answered + 50)
+    assert accounted(scene, sidecar, 2 * exchanges + 2 * 40) == 0
+    assert sidecar.metric('upstream_errors_total{reason="failed"}') == 0
+    idle += [connect(sidecar) for _ in range(room)]
+    until(lambda: sidecar.metric("connections") == room, "a full house again")
+    os.kill(sidecar.shipper(), signal.SIGKILL)
+    until(lambda: sidecar.metric("shipper_starts_total") == 2, "a shipper, which needs descriptors too")
+    assert sum("limit of open files" in line for line in sidecar.words) == 1, "not a line a client"
 
 
 def test_slow_headers(scene: Scene, connect: Clients) -> None:

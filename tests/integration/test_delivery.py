@@ -208,7 +208,15 @@ class Load:
 class Sidecar:
     """``offpath capture`` as a user starts it."""
 
-    def __init__(self, folder: Path, upstream: int, url: str, file_limit: int | None = None, **capture: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: int,
+        url: str,
+        file_limit: int | None = None,
+        descriptors: int | None = None,
+        **capture: Any,
+    ) -> None:
         settings = {
             "listen": "127.0.0.1:0",
             "admin": "127.0.0.1:0",
@@ -223,6 +231,8 @@ class Sidecar:
         def limit() -> None:
             if file_limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+            if descriptors is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
         self.words: list[str] = []
         self.process = subprocess.Popen(
