@@ -84,6 +84,16 @@ class Outbox:
         """More than half of the memory is in use: better give the publisher a moment."""
         return 2 * self._bytes > self._limit
 
+    @property
+    def keeps_up(self) -> bool:
+        """Nothing waits on disk, and little in memory."""
+        return not self._shelf and not self.crowded
+
+    @property
+    def done(self) -> int:
+        """How many of the records accepted are published, spooled or dropped, from the first on."""
+        return self._done
+
     def start(self) -> None:
         """Publish from now on, in a task of its own."""
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from monitor.capture.rules import ModelColumns, RedactRule, SampleRule
 
+MOST_WORKERS = 64
+"""Relay processes that share a port at most."""
+
 LONGEST_PATH = 107
 """Bytes of a Unix socket's path, sockaddr_un's limit."""
 
@@ -147,9 +150,19 @@ def shipping_of(plan: Plan, number: int) -> Shipping:
     >>> shipping_of(plan, 0).spool, shipping_of(plan, 1).spool
     ('a/spool.db', 'a/spool.1.db')
     """
-    stem, dot, ending = plan.shipping.spool.rpartition(".")
-    spool = f"{stem}.{number}{dot}{ending}" if stem and "/" not in ending else f"{plan.shipping.spool}.{number}"
-    return plan.shipping._replace(spool=spool) if number else plan.shipping
+    return plan.shipping._replace(spool=spool_of(plan.shipping.spool, number))
+
+
+def spool_of(spool: str, number: int) -> str:
+    """The file of relay process ``number``.
+
+    >>> spool_of("a/spool.db", 0), spool_of("a.b/spool", 1)
+    ('a/spool.db', 'a.b/spool.1')
+    """
+    if not number:
+        return spool
+    stem, dot, ending = spool.rpartition(".")
+    return f"{stem}.{number}{dot}{ending}" if stem and "/" not in ending else f"{spool}.{number}"
 
 
 def _shipping(told: dict[str, Any]) -> Shipping:

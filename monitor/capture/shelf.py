@@ -17,6 +17,8 @@ from sinks.records import Record
 PAUSE = 1.0
 """Seconds for which a disk that failed is left alone."""
 
+NO_SPOOL = "no spool, events wait in memory only"
+
 _SPOOLED = sample("spooled_total")
 _WAITING, _WAITING_BYTES = sample("spool_events"), sample("spool_bytes")
 
@@ -31,6 +33,7 @@ class Shelf:
     path : the spool's file.
     opener : opens it, given whom to tell of losses; raises as the spool does.
     counters : where losses, and what waits, are counted.
+    trouble : what it means that the disk fails.
     """
 
     def __init__(
@@ -39,12 +42,15 @@ class Shelf:
         opener: Callable[[Callable[[str, int], None]], Spool],
         counters: Counters,
         clock: Callable[[], float] = time.monotonic,
+        trouble: str = NO_SPOOL,
     ) -> None:
         self._path, self._opener, self._counters, self._clock = path, opener, counters, clock
+        self._trouble = trouble
         self._spool: Spool | None = None
         self._handed_out: Spool | None = None
         self._rest_until = 0.0
         self._quiet = Quiet(_logger)
+        self._shown = self._shown_bytes = 0
         self._try(lambda _: None)
 
     def __len__(self) -> int:
@@ -75,9 +81,20 @@ class Shelf:
         self._rest_until = 0.0
         self._try(lambda spool: spool.settle(left))
 
+    @property
+    def is_empty(self) -> bool:
+        """The spool is there, and nothing is in it."""
+        return self._spool is not None and not len(self._spool)
+
     def close(self) -> None:
         if self._spool is not None:
             self._spool.close()
+            self._spool = None
+
+    def remove(self) -> None:
+        """Close for good; the file goes."""
+        if self._spool is not None:
+            self._spool.remove()
             self._spool = None
 
     def _try(self, action: Callable[[Spool], object]) -> bool:
@@ -92,7 +109,7 @@ class Shelf:
             return False
         except (Unavailable, LogError) as error:
             self._rest_until = self._clock() + PAUSE
-            self._quiet.say(logging.ERROR, "disk", f"no spool, events wait in memory only: {error}")
+            self._quiet.say(logging.ERROR, "disk", f"{self._trouble}: {error}")
             return False
         finally:
             self._show()
@@ -136,5 +153,8 @@ class Shelf:
         self._counters[sample("dropped_events_total", reason=reason)] += count
 
     def _show(self) -> None:
-        self._counters[_WAITING] = len(self)
-        self._counters[_WAITING_BYTES] = self._spool.bytes if self._spool is not None else 0
+        """What waits here, beside what waits on other shelves."""
+        waiting, size = len(self), self._spool.bytes if self._spool is not None else 0
+        self._counters[_WAITING] += waiting - self._shown
+        self._counters[_WAITING_BYTES] += size - self._shown_bytes
+        self._shown, self._shown_bytes = waiting, size

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import Counter, deque
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -26,10 +27,11 @@ from monitor.capture.destination import open_publisher
 from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HOLE, MISSING, FrameReader
 from monitor.capture.keys import read_key
 from monitor.capture.metrics import Counters
+from monitor.capture.orphans import Adoption, orphans
 from monitor.capture.outbox import Outbox
 from monitor.capture.plan import Shipping, read_plan, shipping_of
 from monitor.capture.record import Recorder
-from monitor.capture.shelf import Shelf
+from monitor.capture.shelf import NO_SPOOL, Shelf
 from monitor.capture.spool import Spool
 
 NICE = 10
@@ -134,9 +136,14 @@ class Intake(asyncio.Protocol):
         self._board.write(self._settled, sum(self._open.values()), self._counters)
 
 
-def _shelf(plan: Shipping, counters: Counters) -> Shelf:
-    path = Path(plan.spool)
-    return Shelf(path, lambda lost: Spool(path, plan.spool_limit, age=plan.spool_age, lost=lost), counters)
+def _shelf(plan: Shipping, path: Path, counters: Counters, trouble: str = NO_SPOOL) -> Shelf:
+    opener = partial(Spool, path, plan.spool_limit, age=plan.spool_age)
+    return Shelf(path, lambda lost: opener(lost=lost), counters, trouble=trouble)
+
+
+def _adoption(plan: Shipping, left: list[Path], counters: Counters, outbox: Outbox) -> Adoption:
+    trouble = "what an earlier relay process left must wait"
+    return Adoption(left, lambda path: _shelf(plan, path, counters, trouble), outbox)
 
 
 def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
@@ -150,11 +157,11 @@ def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
     return Claims(opener, plan.payloads_above, counters, time.monotonic)
 
 
-async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes) -> None:
+async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes, left: list[Path]) -> None:
     loop = asyncio.get_running_loop()
     counters: Counters = Counter()
     publisher = open_publisher(plan)
-    shelf = _shelf(plan, counters)
+    shelf = _shelf(plan, Path(plan.spool), counters)
     intake: Intake | None = None
 
     def settled(records: int) -> None:
@@ -168,13 +175,17 @@ async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes) ->
     intake = Intake(recorder, outbox, counters, board)
     transport, _ = await loop.connect_accepted_socket(lambda: intake, tap)
     outbox.start()
+    adoption = _adoption(plan, left, counters, outbox)
+    adopting = loop.create_task(adoption.run())
     try:
         while not intake.ended.is_set():
             intake.report()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(intake.ended.wait(), REPORT_SECONDS)
+        adopting.cancel()
         await outbox.close(plan.drain)
     finally:
+        adoption.close()
         intake.report()
         transport.close()
         shelf.close()
@@ -197,7 +208,9 @@ def main(plan: int, board: int, tap: int, number: int) -> int:
     logging.basicConfig(level=logging.INFO, format="offpath capture: %(message)s")
     for ignored in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
-    shipping = shipping_of(read_plan(plan), number)
+    told = read_plan(plan)
+    shipping = shipping_of(told, number)
+    left = orphans(told.shipping.spool, told.workers) if number == 0 else []
     try:
         hashes = any(rule.action == "hash" for rule in shipping.redact)
         key = read_key(shipping.redact_key_file, shipping.redact_key_env) if hashes else b""
@@ -205,5 +218,5 @@ def main(plan: int, board: int, tap: int, number: int) -> int:
         _logger.error("%s", error)
         return os.EX_CONFIG
     _give_way()
-    uvloop.run(_ship(shipping, Board(board), socket.socket(fileno=tap), key))
+    uvloop.run(_ship(shipping, Board(board), socket.socket(fileno=tap), key, left))
     return 0

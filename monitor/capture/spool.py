@@ -63,7 +63,7 @@ class Spool:
         lost: Callable[[str, int], None] = lambda *_: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._age, self._lost, self._clock = age, lost, clock
+        self._path, self._age, self._lost, self._clock = path, age, lost, clock
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -129,6 +129,14 @@ class Spool:
 
     def close(self) -> None:
         self._log.close()
+        self._lease.release()
+
+    def remove(self) -> None:
+        """Close, and take the file away before anybody else can open it. The lock's file stays, as with any lease."""
+        self._log.close()
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(OSError):
+                self._path.with_name(self._path.name + suffix).unlink()
         self._lease.release()
 
     def _hand_out(self, batch: list[Record], limit: int, size: int) -> None:

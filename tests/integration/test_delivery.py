@@ -242,7 +242,7 @@ class Sidecar:
         threading.Thread(target=self._listen, daemon=True).start()
         found = until(self._addresses, "the sidecar's start")
         self.port, self.admin = int(found[1]), int(found[2])
-        until(lambda: self.metric("shipper_up") == 1, "the shipper's start")
+        until(lambda: self.metric("shipper_up") == capture.get("workers", 1), "the shippers' start")
         self.peak = 0.0
 
     def _addresses(self) -> Any:
@@ -529,6 +529,22 @@ def test_sigterm_under_load_loses_nothing(scene: Scene) -> None:
     scene.sink.mood = lambda _: TAKEN
     assert scene.settle(scene.start(), exchanges) == 0
     assert scene.twice == 0
+
+
+def test_fewer_workers_than_before(scene: Scene) -> None:
+    """What waits in the spools of those that are no more is delivered too, and the files go."""
+    first = scene.start(workers=3)
+    scene.sink.serving.down()
+    exchanges = Load(first.port, 300, connections=24).until(300)
+    until(lambda: first.metric("spool_events") == 2 * exchanges, "spooling")
+    assert first.stop() == 0
+    assert len(list(scene.folder.glob("spool*.db"))) == 3
+    second = scene.start(workers=1)
+    until(lambda: second.metric("spool_events") == 2 * exchanges, "seeing them while they wait")
+    scene.sink.serving.up()
+    assert scene.settle(second, exchanges) == 0
+    assert scene.twice == 0
+    until(lambda: len(list(scene.folder.glob("spool*.db"))) == 1, "the end of the other files")
 
 
 def test_two_sidecars_do_not_share_a_spool(scene: Scene) -> None:

@@ -13,14 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.capture import orphans as orphans_module
 from monitor.capture import outbox as outbox_module
 from monitor.capture import shelf as shelf_module
 from monitor.capture.delivering import deliver
 from monitor.capture.metrics import METRICS, Counters, sample
+from monitor.capture.orphans import Adoption, orphans
 from monitor.capture.outbox import Outbox
+from monitor.capture.plan import MOST_WORKERS
 from monitor.capture.quiet import Quiet
 from monitor.capture.shelf import Shelf
 from monitor.capture.spool import RECORD_BYTES, Spool
+from monitor.settings import CaptureSettings
 from monitor.transport.base import Record, Rejected, Unavailable
 from monitor.transport.log import EmbeddedLog
 
@@ -596,3 +600,147 @@ def test_a_spool_accounts_for_everything(
     assert len(account.spool) == 0
     assert len(seen) + sum(account.lost.values()) >= account.added
     account.spool.close()
+
+
+def left_behind(folder: Path, name: str, numbers: range, timestamp: float = 0.0) -> Path:
+    """The spool of a relay process that is no more."""
+    path = folder / name
+    spool = Spool(path, 10_000_000)
+    spool.add([record(number, timestamp=timestamp) for number in numbers])
+    spool.close()
+    return path
+
+
+def adoption(scene: Scene, *paths: Path, **spool: Any) -> Adoption:
+    def opener(path: Path) -> Shelf:
+        return Shelf(path, lambda lost: Spool(path, 10_000_000, lost=lost, **spool), scene.counters)
+
+    return Adoption(list(paths), opener, scene.outbox)
+
+
+class TestAdoption:
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(orphans_module, "PAUSE", 0.01)
+        monkeypatch.setattr(orphans_module, "MOMENT", 0.001)
+
+    def test_which_spools_are_nobodys(self, tmp_path: Path) -> None:
+        for name in ("spool.db", "spool.1.db", "spool.2.db", "spool.63.db", "spool.2.db.damaged", "other.3.db"):
+            (tmp_path / name).touch()
+        spool = str(tmp_path / "spool.db")
+        assert [path.name for path in orphans(spool, 2)] == ["spool.2.db", "spool.63.db"]
+        assert [path.name for path in orphans(spool, 1)] == ["spool.1.db", "spool.2.db", "spool.63.db"]
+        assert orphans(spool, 64) == []
+        CaptureSettings(workers=MOST_WORKERS)
+        with pytest.raises(ValueError, match="workers"):
+            CaptureSettings(workers=MOST_WORKERS + 1)
+
+    def test_what_waits_is_published_once_and_the_file_goes(self, play: Callable[..., None], tmp_path: Path) -> None:
+        paths = left_behind(tmp_path, "spool.1.db", range(600)), left_behind(tmp_path, "spool.2.db", range(600, 700))
+
+        async def act(scene: Scene) -> None:
+            adopting = adoption(scene, *paths)
+            assert scene.counters[sample("spool_events")] == 700, "it is seen while it waits"
+            scene.outbox.start()
+            await adopting.run()
+            assert scene.receiver.got == names(700)
+            assert scene.counters[sample("spool_events")] == scene.counters[sample("spool_bytes")] == 0
+            await scene.outbox.close(60)
+            adopting.close()
+            scene.accounted(700)
+
+        play(act)
+        assert sorted(path.name for path in tmp_path.glob("spool.[12]*")) == ["spool.1.db.lock", "spool.2.db.lock"]
+
+    def test_while_the_receiver_is_away_it_stays_where_it_is(self, play: Callable[..., None], tmp_path: Path) -> None:
+        path = left_behind(tmp_path, "spool.1.db", range(2000))
+
+        async def act(scene: Scene) -> None:
+            scene.receiver.away = True
+            adopting = adoption(scene, path)
+            scene.outbox.start()
+            task = asyncio.ensure_future(adopting.run())
+            await until(lambda: scene.receiver.attempts > 3)
+            assert len(scene.shelf) <= 256, "one batch, which was under way"
+            assert scene.counters[sample("spool_events")] == 2000
+            scene.receiver.away = False
+            await task
+            assert sorted(scene.receiver.got, key=int) == names(2000)
+            await scene.outbox.close(60)
+
+        play(act)
+        assert not path.exists()
+
+    def test_a_stop_in_between_loses_nothing(self, play: Callable[..., None], tmp_path: Path) -> None:
+        path = left_behind(tmp_path, "spool.1.db", range(600))
+        got: list[str] = []
+
+        async def act(scene: Scene) -> None:
+            adopting = adoption(scene, path)
+            scene.receiver.gate = asyncio.Event()
+            scene.outbox.start()
+            task = asyncio.ensure_future(adopting.run())
+            await until(lambda: scene.receiver.attempts == 1)
+            task.cancel()
+            await scene.outbox.close(0.2)
+            adopting.close()
+            got.extend(scene.receiver.got)
+
+        async def again(scene: Scene) -> None:
+            adopting = adoption(scene, path)
+            scene.outbox.start()
+            await adopting.run()
+            await scene.outbox.close(60)
+            assert scene.receiver.got == names(600), (
+                "the first batch is in the outbox's own spool, the rest in its file"
+            )
+
+        play(act)
+        assert got == []
+        play(again)
+
+    def test_a_spool_that_another_process_holds_waits_for_it(
+        self, play: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = left_behind(tmp_path, "spool.1.db", range(3))
+
+        async def act(scene: Scene) -> None:
+            holder = Spool(path, 10_000_000)
+            adopting = adoption(scene, path)
+            scene.outbox.start()
+            task = asyncio.ensure_future(adopting.run())
+            await asyncio.sleep(0.1)
+            assert path.exists()
+            assert scene.receiver.got == []
+            holder.close()
+            await task
+            assert scene.receiver.got == names(3)
+            await scene.outbox.close(60)
+
+        play(act)
+        assert "is held by process" in caplog.text
+
+    def test_a_damaged_one_is_set_aside(self, play: Callable[..., None], tmp_path: Path) -> None:
+        path = tmp_path / "spool.1.db"
+        path.write_bytes(b"not a database at all" * 1000)
+
+        async def act(scene: Scene) -> None:
+            scene.outbox.start()
+            await adoption(scene, path).run()
+            await scene.outbox.close(60)
+
+        play(act)
+        assert not path.exists()
+        assert path.with_name("spool.1.db.damaged").read_bytes().startswith(b"not a database")
+
+    def test_what_waited_too_long_is_counted(self, play: Callable[..., None], tmp_path: Path) -> None:
+        path = left_behind(tmp_path, "spool.1.db", range(5), timestamp=1.0)
+
+        async def act(scene: Scene) -> None:
+            scene.outbox.start()
+            await adoption(scene, path, age=10.0, clock=lambda: 100.0).run()
+            assert dropped(scene.counters, "expired") == 5
+            await scene.outbox.close(60)
+
+        play(act)
+        assert not path.exists()
