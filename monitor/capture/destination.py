@@ -55,6 +55,7 @@ def open_publisher(plan: Shipping) -> Publisher:
             pipeline=plan.pipeline,
             token=plan.token,
             token_file=Path(plan.token_file) if plan.token_file else None,
+            tls=(plan.tls_ca, plan.tls_cert, plan.tls_key),
         )
     if plan.kafka is not None:
         from monitor.transport.kafka.cluster import late_publisher

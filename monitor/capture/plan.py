@@ -101,6 +101,9 @@ class Shipping(NamedTuple):
     pipeline: int = 32
     token: str = ""
     token_file: str = ""
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
     log: str = ".offpath/log.db"
     topic: str = "payloads"
     partitions: int = 1

@@ -86,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(_settings(args))
     if any(rule.action == "hash" for rule in plan.shipping.redact):
         read_key(plan.shipping.redact_key_file, plan.shipping.redact_key_env)  # to be told now; the shipper reads it
+    if plan.shipping.tls_ca or plan.shipping.tls_cert:
+        from monitor.transport.http_tls import TlsFiles
+
+        TlsFiles(plan.shipping.tls_ca, plan.shipping.tls_cert, plan.shipping.tls_key).context()  # to be told now, too
     descriptor = write_plan(plan)
     line = command("relay", str(descriptor))
     os.execv(line[0], line)  # noqa: S606 - our own interpreter and file, no shell

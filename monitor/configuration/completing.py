@@ -42,6 +42,9 @@ def resolve_paths(values: dict[str, Any], base: Path) -> None:
         ("ingest", "token_file"),
     ):
         resolve(values.get(section), key)
+    capture = values.get("capture")
+    for key in ("ca", "cert", "key"):
+        resolve(capture.get("tls") if isinstance(capture, dict) else None, key)
     ingest = values.get("ingest")
     for key in ("cert", "key", "client_ca"):
         resolve(ingest.get("tls") if isinstance(ingest, dict) else None, key)

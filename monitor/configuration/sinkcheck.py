@@ -32,6 +32,7 @@ def check_sinks(values: Mapping[str, Any]) -> Iterator[Found]:
 
 _FILES: tuple[Path, ...] = (
     *(("transport", "security", key) for key in ("ca", "cert", "key", "password_file")),
+    *(("capture", "tls", key) for key in ("ca", "cert", "key")),
     *(("ingest", "tls", key) for key in ("cert", "key", "client_ca")),
     ("ingest", "token_file"),
 )

@@ -26,6 +26,20 @@ from monitor.settings.values import (
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
 
 
+class ReceiverTlsSettings(Section):
+    """TLS towards an https `url`. The files are read again when they change."""
+
+    ca: str | None = Field(default=None, description="PEM file of the CA of its certificate; default: the system's.")
+    cert: str | None = Field(default=None, description="PEM file of the sidecar's own certificate, for mutual TLS.")
+    key: str | None = Field(default=None, description="PEM file of its key; default: it is in `cert`.")
+
+    @model_validator(mode="after")
+    def _with_cert(self) -> ReceiverTlsSettings:
+        if self.key is not None and self.cert is None:
+            raise ValueError("key: is of no use without cert")
+        return self
+
+
 class CaptureSettings(Section):
     """The sidecar. [capture.md](capture.md) explains what it captures."""
 
@@ -101,6 +115,7 @@ class CaptureSettings(Section):
         default=SecretStr(""), description="Sent to `url` as bearer token; better OFFPATH_CAPTURE__TOKEN or a file."
     )
     token_file: str = Field(default="", description="File with the bearer token, read again when it changes.")
+    tls: ReceiverTlsSettings = Field(default=ReceiverTlsSettings(), description="TLS towards an https `url`.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
 
     @model_validator(mode="after")
@@ -113,6 +128,8 @@ class CaptureSettings(Section):
             raise ValueError("admin: must be another address than listen")
         if same_place(self.upstream, self.listen):
             raise ValueError("upstream: is the sidecar's own listen; give the model server's address")
+        if self.tls != ReceiverTlsSettings() and not str(self.url or "").startswith("https:"):
+            raise ValueError("tls: is for an https url")
         if not self.include:
             raise ValueError("include: is empty: nothing would be captured")
         if "inference" in self.exclude:

@@ -6,12 +6,15 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from monitor.transport.base import Record, Rejected, Unavailable
 from monitor.transport.http_answers import Answer
 from monitor.transport.http_lane import Lane
 from monitor.transport.http_request import Endpoint, Requests
+
+if TYPE_CHECKING:
+    from monitor.transport.http_tls import Contexts
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 10.0
 """Seconds between attempts, doubled each time, less up to half by chance."""
@@ -40,6 +43,7 @@ class HttpPublisher:
         may come after younger ones of its key.
     token : sent as ``Authorization: Bearer``.
     token_file : holds the token, and is read again when it changes.
+    tls : for https, the files of :class:`~monitor.transport.http_tls.TlsFiles`.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class HttpPublisher:
         pipeline: int = 1,
         token: str = "",
         token_file: Path | None = None,
+        tls: tuple[str, str, str] = ("", "", ""),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._endpoint = Endpoint.parse(url)
@@ -63,7 +68,8 @@ class HttpPublisher:
         self._timeout, self._max_retries, self._sleep = timeout, max_retries, sleep
         self._token, self._token_file, self._token_time = token, token_file, -1
         self._requests.authorize(token)
-        self._context: object = None
+        self._tls = tls
+        self._contexts: Contexts | None = None
         self._lanes = [Lane(self._connect, depth=pipeline, timeout=timeout) for _ in range(connections)]
         self._turn = asyncio.Lock()
 
@@ -138,7 +144,7 @@ class HttpPublisher:
         if away:
             missing = {id(record) for outcome in away for record in outcome.left}
             raise Unavailable(
-                f"{shown} did not take {len(missing)} of {len(records)} events: {self._safe(away[0].problem)}",
+                f"{shown} did not take {len(missing)} of {len(records)} events: {self._explained(away[0].problem)}",
                 left=[record for record in records if id(record) in missing],
                 refused=[record for record, _ in refused],
                 retry_after=max(outcome.retry_after for outcome in away),
@@ -155,11 +161,22 @@ class HttpPublisher:
         loop, to = asyncio.get_running_loop(), self._endpoint
         if not to.tls:
             return await loop.create_connection(protocol, to.host, to.port)
-        import ssl
+        if self._contexts is None:  # most receivers need none, and it takes megabytes
+            from monitor.transport.http_tls import Contexts, TlsFiles
 
-        self._context = self._context or ssl.create_default_context()
-        assert isinstance(self._context, ssl.SSLContext)
-        return await loop.create_connection(protocol, to.host, to.port, ssl=self._context, server_hostname=to.host)
+            self._contexts = Contexts(TlsFiles(*self._tls))
+        try:
+            context = self._contexts.current()
+        except ValueError as error:
+            raise OSError(str(error)) from error
+        return await loop.create_connection(protocol, to.host, to.port, ssl=context, server_hostname=to.host)
+
+    def _explained(self, problem: str) -> str:
+        if self._contexts is None:
+            return self._safe(problem)
+        from monitor.transport.http_tls import explained
+
+        return explained(self._safe(problem), self._tls[1])
 
     def _read_token(self) -> None:
         """Tokens of service accounts are replaced while they are in use."""
