@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from monitor.capture.metrics import Counters, sample
-from monitor.transport.base import Unavailable
+from monitor.transport.base import Publisher, Unavailable
+from sinks.records import Record
 
 if TYPE_CHECKING:
     from monitor.transport.payloads import PayloadStore
@@ -55,6 +57,16 @@ class Claims:
         self._show()
         return b""
 
+    @property
+    def unsafe(self) -> bool:
+        """Whether something that was stored has yet to be made safe."""
+        return self._store is not None and self._store.has_new
+
+    def make_safe(self) -> None:
+        """Have what was stored so far outlive a power failure. Raises :class:`Unavailable`."""
+        if self._store is not None:
+            self._store.sync()
+
     def _open(self) -> PayloadStore:
         if self._store is None:
             if self._clock() < self._next:
@@ -67,3 +79,25 @@ class Claims:
         assert self._store is not None
         self._counters[_BYTES] = self._store.bytes
         self._counters[_REMOVED] = self._store.removed
+
+
+class SafePublisher:
+    """A publisher of events that may name stored bodies: those are safe before anybody has taken the events.
+
+    Parameters
+    ----------
+    publisher : takes the events.
+    claims : where the bodies are.
+    """
+
+    def __init__(self, publisher: Publisher, claims: Claims) -> None:
+        self._publisher, self._claims = publisher, claims
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Raises as the publisher does, and :class:`Unavailable` where the bodies' disk fails."""
+        if self._claims.unsafe:  # in a thread: a disk may take its time, and what comes in must not wait for it
+            await asyncio.get_running_loop().run_in_executor(None, self._claims.make_safe)
+        await self._publisher.publish(records)
+
+    async def close(self) -> None:
+        await self._publisher.close()

@@ -21,7 +21,7 @@ from typing import cast
 import uvloop
 
 from monitor.capture.board import Board
-from monitor.capture.claims import Claims
+from monitor.capture.claims import Claims, SafePublisher
 from monitor.capture.conversation import Conversation
 from monitor.capture.destination import open_publisher
 from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HOLE, MISSING, FrameReader
@@ -160,7 +160,8 @@ def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
 async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes, left: list[Path]) -> None:
     loop = asyncio.get_running_loop()
     counters: Counters = Counter()
-    publisher = open_publisher(plan)
+    claims = _open_claims(plan, counters)
+    publisher = open_publisher(plan) if claims is None else SafePublisher(open_publisher(plan), claims)
     shelf = _shelf(plan, Path(plan.spool), counters)
     intake: Intake | None = None
 
@@ -169,9 +170,7 @@ async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes, le
             intake.settled(records)
 
     outbox = Outbox(publisher, shelf, counters, limit=plan.buffer, settled=settled)
-    recorder = Recorder(
-        plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, _open_claims(plan, counters)
-    )
+    recorder = Recorder(plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, claims)
     intake = Intake(recorder, outbox, counters, board)
     transport, _ = await loop.connect_accepted_socket(lambda: intake, tap)
     outbox.start()

@@ -12,7 +12,9 @@ import re
 import secrets
 import stat
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,9 @@ from monitor.transport.base import Unavailable
 
 SWEEP_SHARE = 0.1
 """How much of the limit or of the age may pass between two looks at the whole directory."""
+
+SYNCS = 8
+"""Files that are made safe at once."""
 
 STALE_SECONDS = 3600.0
 """Age at which a file that was never completed is one of a dead process."""
@@ -52,6 +57,7 @@ class PayloadStore:
 
     def __init__(self, directory: Path, limit: int, keep: float, clock: Callable[[], float] = time.time) -> None:
         self._directory, self._limit, self._keep, self._clock = directory, limit, keep, clock
+        self._new: dict[Path, None] = {}
         self.removed = 0
         self.bytes = 0
         try:
@@ -60,8 +66,32 @@ class PayloadStore:
             raise Unavailable(f"the payloads' directory {directory} cannot be made: {error.strerror}") from error
         self._sweep(0)
 
+    @property
+    def has_new(self) -> bool:
+        """Whether something was stored that a power failure could still take."""
+        return bool(self._new)
+
+    def sync(self) -> None:
+        """Have everything that was put so far outlive a power failure; may run in a thread beside :meth:`put`.
+
+        Several files at once: a disk that takes 14 ms for each of 50 takes 2 ms a file for all of them.
+
+        Raises
+        ------
+        Unavailable : the disk cannot do that now; the next call tries again.
+        """
+        new, self._new = self._new, {}
+        folders = {path.parent for path in new}
+        try:
+            with ThreadPoolExecutor(SYNCS) as threads:
+                for paths in (new, folders, {folder.parent for folder in folders}):
+                    deque(threads.map(_sync, paths), 0)
+        except OSError as error:
+            self._new = new | self._new
+            raise Unavailable(f"payloads cannot be made safe in {self._directory}: {error.strerror}") from error
+
     def put(self, body: bytes) -> str:
-        """Store a body, unless it is there. Returns its reference.
+        """Store a body, unless it is there. Returns its reference; before anybody relies on it comes :meth:`sync`.
 
         Raises
         ------
@@ -103,6 +133,7 @@ class PayloadStore:
             unfinished.write_bytes(body)
             os.utime(unfinished, (now, now))
             unfinished.replace(path)
+            self._new[path] = None
         finally:
             unfinished.unlink(missing_ok=True)
         self.bytes += len(body)
@@ -136,6 +167,18 @@ class PayloadStore:
         except OSError as error:
             raise Unavailable(f"the payloads' directory {self._directory} cannot be read: {error.strerror}") from error
         return found
+
+
+def _sync(path: Path) -> None:
+    """A file's bytes, or a directory's entries, are on disk. What has been removed meanwhile needs no safety."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_payload(directory: Path, reference: str, max_bytes: int) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.capture.claims import Claims
+from monitor.capture.claims import Claims, SafePublisher
 from monitor.capture.metrics import Counters, sample
-from monitor.events import InvalidEvent
+from monitor.events import InvalidEvent, Record
 from monitor.transport.base import Unavailable
 from monitor.transport.payloads import STALE_SECONDS, PayloadStore, read_payload
 
@@ -190,3 +193,87 @@ class TestClaims:
             clock.now += 3
         assert tries == [1_000_000.0, 1_000_006.0]
         assert counters[sample("claims_total", outcome="failed")] == 3
+
+
+class Disk:
+    """Notes what is made safe, and fails when told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.safe: list[Path] = []
+        self.fails = False
+        monkeypatch.setattr(os, "fsync", self.fsync)
+
+    def fsync(self, descriptor: int) -> None:
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        self.safe.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+class TestSafety:
+    def test_files_first_then_the_directories_that_name_them(self, tmp_path: Path, clock: Clock, disk: Disk) -> None:
+        stored = store(tmp_path, clock)
+        files = [tmp_path / "payloads" / stored.put(body) for body in (b"one", b"two", b"one")]
+        assert disk.safe == []
+        assert stored.has_new
+        stored.sync()
+        assert not stored.has_new
+        assert set(disk.safe[:2]) == set(files)
+        assert set(disk.safe[2:4]) == {file.parent for file in files}
+        assert disk.safe[4:] == [tmp_path / "payloads"]
+        stored.put(b"one")
+        assert not stored.has_new, "it is safe already"
+
+    def test_what_fails_is_tried_again(self, tmp_path: Path, clock: Clock, disk: Disk) -> None:
+        stored = store(tmp_path, clock)
+        file = tmp_path / "payloads" / stored.put(b"one")
+        disk.fails = True
+        with pytest.raises(Unavailable, match="Input/output error"):
+            stored.sync()
+        disk.fails = False
+        stored.put(b"two")
+        stored.sync()
+        assert file in disk.safe
+
+    def test_what_is_removed_meanwhile_needs_none(self, tmp_path: Path, clock: Clock, disk: Disk) -> None:
+        stored = store(tmp_path, clock)
+        (tmp_path / "payloads" / stored.put(b"one")).unlink()
+        stored.sync()
+        assert not stored.has_new
+
+    def test_nobody_takes_an_event_before_its_body_is_safe(self, tmp_path: Path, clock: Clock, disk: Disk) -> None:
+        order: list[str] = []
+
+        class Receiver:
+            async def publish(self, records: Sequence[Record]) -> None:
+                assert {tmp_path / "payloads" / r.headers["ce_dataref"] for r in records} <= set(disk.safe)
+                order.extend(record.headers["ce_dataref"] for record in records)
+
+            async def close(self) -> None:
+                order.append("closed")
+
+        claims = Claims(lambda: store(tmp_path, clock), 1, Counters(), clock)
+        publisher = SafePublisher(Receiver(), claims)
+        given: list[Record] = []
+        for body in (b"one", b"two"):
+            headers: dict[str, str] = {}
+            given.append(Record("k", headers, claims.check(headers, body), 0.0))
+
+        async def publish() -> None:
+            disk.fails = True
+            with pytest.raises(Unavailable):
+                await publisher.publish(given)
+            assert order == [], "the events wait"
+            disk.fails = False
+            await publisher.publish(given)
+            known = len(disk.safe)
+            await publisher.publish(given)
+            assert len(disk.safe) == known, "once is enough"
+            await publisher.close()
+
+        asyncio.run(publish())
+        assert order == [record.headers["ce_dataref"] for record in given] * 2 + ["closed"]
