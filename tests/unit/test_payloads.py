@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.capture.claims import Claims, SafePublisher
@@ -99,6 +99,7 @@ def test_unfinished_files_of_dead_processes_go(tmp_path: Path, clock: Clock) -> 
     assert not unfinished.exists()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), max_size=30))
 def test_never_above_the_limit(tmp_path_factory: Any, sizes: list[int]) -> None:
     clock = Clock()
