@@ -18,7 +18,7 @@ import numpy.typing as npt
 from detectors.base import default_features
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "None"})
-"""Cells of a CSV file that mean no value."""
+"""Cells of a CSV file that mean no value, unless they are labels of their column."""
 
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """Of files that are no comma-separated values, though named so."""
@@ -37,7 +37,7 @@ class TableError(ValueError):
 
 
 def read_columns(path: Path, progress: Progress) -> Columns:
-    """Every column of a file by name, all of the same length; ``None`` is a missing value.
+    """Every column of a file by name, all of the same length; ``None`` is a missing value. CSV gives text only.
 
     Raises
     ------
@@ -55,6 +55,11 @@ def read_columns(path: Path, progress: Progress) -> Columns:
     raise TableError(f"{path}: unknown kind of file; .csv, .csv.gz, .parquet and .npz can be read")
 
 
+def means_missing(path: Path) -> frozenset[str]:
+    """The texts that mean no value in a file of this kind; in others than CSV there are real blanks."""
+    return MISSING if path.name.lower().endswith((".csv", ".csv.gz")) else frozenset()
+
+
 def _csv(path: Path, progress: Progress) -> Columns:
     try:
         with ExitStack() as stack:
@@ -67,7 +72,7 @@ def _csv(path: Path, progress: Progress) -> Columns:
             columns: list[list[Any]] = [[] for _ in names]
             for cells in _whole(path, lines, len(names), raw, progress):
                 for column, cell in zip(columns, cells, strict=True):
-                    column.append(None if cell in MISSING else cell)
+                    column.append(cell)
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: is not text in UTF-8, save it as such: {error}") from None
     except (csv.Error, OSError, EOFError, zlib.error) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from detectors.base import Array, Feature, default_features
 from monitor.events import InvalidEvent
 from monitor.labels import Labels
 from monitor.strangers import Strangers, strangers
-from monitor.table_files import Columns, Progress, TableError, read_columns
+from monitor.table_files import Columns, Progress, TableError, means_missing, read_columns
 
 __all__ = ["Progress", "Table", "TableError", "read"]
 
@@ -118,13 +119,22 @@ def _mixed(path: Path, feature: Feature, values: Sequence[Any]) -> str:
             f"column {feature.name} was taken for labels, each row with another: leave it out, if it is a time or an id"
         )
     odd = [text for _, text in texts if not isinstance(_cell(path, feature.name, text.replace(",", "")), float)]
-    if 2 * len(odd) >= present:
-        return ""
+    if not texts or 2 * len(odd) >= present:
+        return _blanks(path, feature, values)
     row, text = next(((row, text) for row, text in texts if text in odd[:1]), texts[0])
     mend = "" if odd else ": write a decimal point, and no separators of thousands"
     return (
         f"column {feature.name} was taken for labels, though most of its {present:,} values are numbers: "
         f"row {row} holds {text[:40]!r}{mend}"
+    )
+
+
+def _blanks(path: Path, feature: Feature, values: Sequence[Any]) -> str:
+    """What to say of words among labels that mean no value: they may be labels, too."""
+    found = Counter(value for value in values if isinstance(value, str) and value and value in means_missing(path))
+    told = ", ".join(f"{n:,} cells {word!r}" for word, n in found.most_common())
+    return (
+        f"{told} of column {feature.name} were taken for missing: where they are labels, configure them" if told else ""
     )
 
 
@@ -139,11 +149,12 @@ def _unnamed(found: Mapping[str, Any]) -> bool:
 
 
 def _infer(path: Path, name: str, values: Sequence[Any]) -> Feature:
-    """Numeric, or categorical if there is any text; of many texts nobody learns anything."""
-    texts = {cell for cell in (_cell(path, name, value) for value in values) if isinstance(cell, str)}
+    """Numeric, or categorical if there is any text or boolean; of many texts nobody learns anything."""
+    cells = [_cell(path, name, value) for value in values]
+    texts = {str(cell) for cell in cells if isinstance(cell, (str, bool))}
     if not texts:
         return Feature(name)
-    labels = {str(value) for value in values if value is not None}
+    labels = {str(value) for value, cell in zip(values, cells, strict=True) if cell is not None}
     if len(labels) > MAX_LABELS:
         raise TableError(
             f"{path}: column {name} holds {len(labels):,} different values, and text such as {min(texts)[:40]!r}: "
@@ -163,10 +174,12 @@ def _column(path: Path, feature: Feature, values: Sequence[Any]) -> Array:
         raise TableError(f"{path}: row {row}, column {feature.name}: {text[:40]!r} where a number belongs") from None
 
 
-def _cell(path: Path, name: str, value: Any, known: Container[str] = ()) -> float | str | None:
-    """The value as a label that is known, a number, or text."""
-    if value is None or (isinstance(value, str) and value in known):
+def _cell(path: Path, name: str, value: Any, known: Container[str] = ()) -> float | str | bool | None:
+    """The value as a label that is known, a number, a boolean, or text."""
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in known):
         return value
+    if isinstance(value, str) and value in means_missing(path):
+        return None
     if isinstance(value, (list, dict)):
         raise TableError(f"{path}: column {name} holds lists or objects; a column has one value a row")
     if isinstance(value, str) and "_" in value:  # which Python takes in numbers, and nobody else does

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from monitor.examples.demo import Plan
+    from monitor.examples.processes import overrides
     from monitor.examples.view import View
 
     for number in _ends():
@@ -65,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         folder = args.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offpath-demo-")))
         _fresh(folder)
+        for variable in overrides():
+            print(f"offpath demo has a configuration of its own, and ignores {variable}", file=sys.stderr)
         summary = _tell(args.example, plan, folder, view, once=args.once)
     if summary is None:
         return 130
@@ -84,10 +87,11 @@ def _ends() -> list[int]:
 
 
 def _fresh(folder: Path) -> None:
-    """A folder without the log of another run: its records would be judged again."""
+    """A folder without anything of another run, or of the user's own, that this one would judge again or replace."""
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "log.db").exists():
-        raise ValueError(f"{folder} holds an earlier run; give another --dir, or remove it")
+    for name in ("log.db", "demo.yaml", "artefacts", "findings.db"):
+        if (folder / name).exists():
+            raise ValueError(f"{folder} holds {name} already; give another --dir, or remove it")
 
 
 def _tell(example: str, plan: Plan, folder: Path, view: View, *, once: bool) -> Summary | None:

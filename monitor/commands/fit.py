@@ -93,8 +93,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--log needs --config and --monitor: they say how to decode its events")
     if args.windows is not None and args.windows < 0:
         raise UsageError(f"--windows {args.windows}: must be at least 1, or 0 to measure nothing")
-    if args.columns is not None and not args.columns.strip():
-        raise UsageError("--columns names none: give names separated by commas, or leave it out to take all")
+    if args.columns is not None:
+        names = [name.strip() for name in args.columns.split(",")]
+        if not any(names):
+            raise UsageError("--columns names none: give names separated by commas, or leave it out to take all")
+        if len(set(names)) < len(names):
+            raise UsageError(f"--columns {args.columns}: a column is named twice")
 
 
 def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Path, Table, int]:
@@ -151,10 +155,15 @@ def _labels(table: Table, path: Path) -> list[str]:
 def _parameter(text: str) -> tuple[str, Any]:
     import yaml
 
+    from monitor.configuration.nodes import Loader
+
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--param {text}: write it as NAME=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.load(value, Loader)  # noqa: S506 - it is a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"--param {text}: the value is no YAML: {' '.join(str(error).split())}") from None
 
 
 def _report(detector: Detector, table: Table, out: Path) -> None:

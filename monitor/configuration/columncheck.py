@@ -57,6 +57,8 @@ def chosen(model: Mapping[str, Any], at: Path, monitor: Mapping[str, Any]) -> li
     wanted = monitor.get("columns")
     if not isinstance(wanted, list):
         return known
+    if not wanted:
+        return None
     named = {column.feature.name: column for column in known}
     if not all(isinstance(name, str) and name in named for name in wanted):
         return None

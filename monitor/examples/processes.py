@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from monitor.configuration.environment import NOT_SETTINGS, PREFIX
+
 STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 
@@ -43,6 +45,12 @@ def free_port(usual: int) -> int:
     return port
 
 
+def overrides() -> list[str]:
+    """Variables that would change the demo's configuration: it has its own, and is told by itself what is well."""
+    names = (name for name in os.environ if name.startswith(PREFIX) and name not in NOT_SETTINGS)
+    return sorted(name for name in names if not name.startswith("OFFPATH_TEST_"))
+
+
 class Processes:
     """Children with a log file each."""
 
@@ -52,7 +60,8 @@ class Processes:
 
     def start(self, name: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         """Run ``python -m ...``; its output goes to ``NAME.log``."""
-        environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        own = {variable: value for variable, value in os.environ.items() if variable not in overrides()}
+        environ = {**own, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with (self._folder / f"{name}.log").open("wb") as log:
             self._children[name] = subprocess.Popen(  # noqa: S603  our own interpreter and modules
                 [sys.executable, "-m", *arguments],

@@ -152,7 +152,7 @@ def test_income_to_the_alarm(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_
     again = start("--once", "--dir", str(tmp_path / "kept"))
     assert again.end()[::2] == (
         1,
-        f"offpath demo: {tmp_path / 'kept'} holds an earlier run; give another --dir, or remove it\n",
+        f"offpath demo: {tmp_path / 'kept'} holds log.db already; give another --dir, or remove it\n",
     )
 
 

@@ -93,6 +93,33 @@ def test_numbers_that_are_taken_for_labels_are_told(
     assert said in capsys.readouterr().err
 
 
+def test_words_for_no_value_among_labels_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "plans.csv").write_text("\n".join(["plan", *["None", "Basic", "Premium"] * 20]))
+    command = ["fit", "--type", "ChiSquareDrift", "--reference", "plans.csv", "--out", "o", "--windows", "0"]
+    assert cli.main(command) == 0
+    assert "20 cells 'None' of column plan were taken for missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--columns", "age,age"], "--columns age,age: a column is named twice"),
+        (["--param", "ert=[1"], "--param ert=[1: the value is no YAML"),
+        (["--param", "ert"], "--param ert: write it as NAME=VALUE"),
+    ],
+)
+def test_wrong_flags_of_fit(folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str) -> None:
+    name = write_reference(folder, "csv")
+    assert cli.main(["fit", "--type", "TabularDrift", "--reference", name, "--out", "o", *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_parameter_with_an_exponent_is_a_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = write_reference(folder, "csv")
+    flags = ["--param", "ert=1e4", "--windows", "0"]
+    assert cli.main(["fit", "--type", "TabularDrift", "--reference", name, "--out", "o", *flags]) == 0
+
+
 def test_no_columns_are_a_wrong_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fit", "--type", "KNN", "--reference", "x.csv", "--out", "o", "--columns", ""]) == 2
     assert "--columns names none" in capsys.readouterr().err

@@ -13,7 +13,9 @@ import pytest
 from detectors import artifact
 from detectors.base import DetectorError, Feature
 from detectors.drift.tabular import TabularDrift
-from monitor import configuration, wiring
+from monitor import configuration, tables, wiring
+from monitor.codecs.v1 import V1Codec
+from monitor.columns import Columns
 from monitor.configuration import ConfigurationError, Mistake
 from monitor.settings import Settings
 
@@ -281,6 +283,7 @@ def test_a_mistake_in_the_parameters_hides_no_other(folder: Path) -> None:
         ("model: income", "model: incme", "model"),
         ("model: income", "model: income\n    side: reqest", "side"),
         ("model: income", "model: income\n    columns: [aeg]", "columns[0]"),
+        ("model: income", "model: income\n    columns: []", "columns"),
     ],
 )
 def test_a_reference_is_not_judged_while_its_columns_are_unknown(
@@ -289,3 +292,30 @@ def test_a_reference_is_not_judged_while_its_columns_are_unknown(
     text = TEXT.replace("artifact: artefacts/income", "reference: train.csv").replace("TabularDrift", "KSDrift")
     (mistake,) = check(folder, text.replace(right, wrong))
     assert mistake.path == f"monitors[0].{path}"
+
+
+@pytest.mark.parametrize("label", ["None", "NA", "nan", "null"])
+def test_a_category_is_one_also_where_the_word_means_no_value(folder: Path, label: str) -> None:
+    sex = Feature("sex", "categorical", ("Female", label))
+    (folder / "train.csv").write_text("age,sex\n" + f"1,Female\n2,{label}\n3,\n" * 20)
+    table = tables.read(folder / "train.csv", (AGE, sex))
+    assert table.rows[:2, 1].tolist() == [0.0, 1.0]
+    assert np.isnan(table.rows[2, 1])
+    assert table.strangers == ()
+
+
+@pytest.mark.parametrize("categories", [("true", "false"), ("False", "True"), ("no", "yes")])
+def test_booleans_of_a_file_mean_what_they_mean_in_a_payload(folder: Path, categories: tuple[str, ...]) -> None:
+    member = Feature("member", "categorical", categories)
+    np.savez(folder / "x.npz", age=np.arange(4.0), member=np.array([True, False, True, True]))
+    found = tables.read(folder / "x.npz", (AGE, member)).rows[:, 1]
+    columns = Columns((AGE, member))
+    live = columns.rows(V1Codec().decode(b'{"instances": [[0, true], [1, false], [2, true], [3, true]]}', {}))
+    assert found.tolist() == live[:, 1].tolist()
+
+
+def test_booleans_of_a_file_without_configuration_are_labels(folder: Path) -> None:
+    np.savez(folder / "x.npz", age=np.arange(4.0), member=np.array([True, False, True, True]))
+    found = tables.read(folder / "x.npz")
+    assert found.features[1] == Feature("member", "categorical", ("False", "True"))
+    assert found.rows[:, 1].tolist() == [1.0, 0.0, 1.0, 1.0]

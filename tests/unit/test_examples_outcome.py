@@ -151,3 +151,17 @@ def test_its_configuration_fits_the_same_detectors_again(tmp_path: Path) -> None
         fitted = artifact.load(Path(monitor.detector.artifact)).meta
         assert monitor.detector.params
         assert monitor.detector.params.items() <= dict(fitted.params).items()
+
+
+def test_variables_that_would_change_its_configuration_do_not_reach_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    from monitor.examples.processes import overrides
+
+    for name in (
+        "OFFPATH_WORKER__LISTEN",
+        "OFFPATH_DATA",
+        "OFFPATH_DEBUG",
+        "OFFPATH_TEST_KAFKA",
+        "OFFPATH_CAPTURE__SAMPLE",
+    ):
+        monkeypatch.setenv(name, "1")
+    assert overrides() == ["OFFPATH_CAPTURE__SAMPLE", "OFFPATH_WORKER__LISTEN"]
