@@ -279,6 +279,8 @@ WIDE = _WIDE.compress(RAW) + _WIDE.flush()
         ("gzip", gzip.compress(RAW, mtime=0)[:-9], "invalid_encoding"),
         ("gzip", gzip.compress(RAW, mtime=0) + b"more", "invalid_encoding"),
         ("deflate", zlib.compress(RAW) + b"more", "invalid_encoding"),
+        ("gzip", gzip.compress(b"", mtime=0) * 100_000 + gzip.compress(RAW, mtime=0), "invalid_encoding"),
+        ("gzip", gzip.compress(RAW, mtime=0)[:-1], "invalid_encoding"),
         ("rot13", RAW, "unknown_encoding"),
         ("br", RAW, "invalid_encoding"),
         ("br", brotli.compress(RAW)[:-3], "invalid_encoding"),
