@@ -76,6 +76,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[int]:
 class Sidecar(sidecar_processes.Sidecar):
     """Answers what it has captured as the events that a worker sees."""
 
+    def __init__(self, folder: Path, upstream: int, **plan: Any) -> None:
+        # Nobody waits for events before the end: on a busy machine they need more than the usual seconds then.
+        patient: dict[str, Any] = {"shipping": {"drain": 30.0}, "grace": 50.0}
+        super().__init__(folder, upstream, **patient, **plan)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
