@@ -81,6 +81,10 @@ class Processes:
                 text = (self._folder / f"{name}.log").read_text(errors="replace")
                 raise ProcessDied(f"the {name} ended with status {child.returncode}:\n{text[-2000:]}")
 
+    def said(self, name: str, words: str) -> bool:
+        """Whether these words are in what it has put out."""
+        return words in (self._folder / f"{name}.log").read_text(errors="replace")
+
     def stop(self, *names: str) -> None:
         """Ask these, or all, to end, those started first last, and wait for them; a second Ctrl-C changes nothing."""
         with _undisturbed():

@@ -114,8 +114,12 @@ class Stack:
             self._processes.start(name, ["monitor", name, "--config", str(config)])
         addresses = Addresses(*(f"http://127.0.0.1:{port}" for port in (model, *ports.values())))
         with Watcher(addresses.admin, addresses.worker) as watcher:
-            self._until("sidecar and worker", watcher.ready)
+            self._until("sidecar and worker", lambda: self._listen() and watcher.ready())
         return addresses
+
+    def _listen(self) -> bool:
+        """Whether ours listen: somebody else's may answer at these ports, if they were quicker."""
+        return self._processes.said("worker", "status page on") and self._processes.said("capture", "relaying")
 
     def _until(self, what: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
