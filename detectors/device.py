@@ -24,6 +24,12 @@ def import_torch(detector_type: str) -> Any:
     return torch
 
 
+def check_device(name: object) -> None:
+    """Whether it can be the name of a device; raises :class:`DetectorError`. torch is not needed for this."""
+    if not isinstance(name, str):
+        raise DetectorError(f"device must be cpu, cuda or auto, got {name!r}")
+
+
 def find_device(torch: Any, name: str) -> Any:
     """torch's device of that name, ``auto`` a GPU if there is one.
 

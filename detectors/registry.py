@@ -21,6 +21,7 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "FETDrift": "detectors.drift.fet:FETDrift",
         "TabularDrift": "detectors.drift.tabular:TabularDrift",
         "MMDDrift": "detectors.drift.mmd:MMDDrift",
+        "LSDDDrift": "detectors.drift.lsdd:LSDDDrift",
         "CVMDriftOnline": "detectors.drift.cvm_online:CVMDriftOnline",
         "FETDriftOnline": "detectors.drift.fet_online:FETDriftOnline",
         "MMDDriftOnline": "detectors.drift.mmd_online:MMDDriftOnline",

@@ -23,10 +23,10 @@ from detectors.base import UNSEEN, DetectorError, Feature, NotFittedError, Shape
 
 EXCEPTIONS = {
     ("TabularDrift", "reference"): "it is made of KSDrift and ChiSquareDrift, and names them; the papers stand there",
-    (
-        "MMDDrift",
-        "empty column",
-    ): "it compares whole rows, of which such a reference has none: fit says which rows it needs",
+    **{
+        (name, "empty column"): "it compares whole rows, of which such a reference has none: fit says which it needs"
+        for name in ("MMDDrift", "LSDDDrift")
+    },
 }
 
 EXCEPTIONS |= {
