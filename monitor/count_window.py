@@ -94,6 +94,7 @@ class CountWindow:
         end = segments[-1]
         last = Position(partition, end.offset, end.row + end.n - 1)
         times = [segment.time for segment in segments]
+        place = f"{first.offset}.{first.row}-{last.offset}.{last.row}"
         batch = Batch(
             x,
             first,
@@ -102,7 +103,7 @@ class CountWindow:
             max(times),
             max(times),
             len({segment.offset for segment in segments}),
-            f"{first.offset}.{first.row}-{last.offset}.{last.row}",
+            f"{place}@{min(times):.6f}",  # a log that is deleted and begun anew has the same places again
         )
         self._advance(x, (last.offset, last.row + 1))
         return batch

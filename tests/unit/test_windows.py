@@ -70,6 +70,12 @@ def test_count_window_says_where_its_rows_were(sizes: list[int], size: int) -> N
             assert 0 <= window.fill() < 1
 
 
+def test_windows_at_the_same_place_of_a_log_that_was_begun_anew_have_other_names() -> None:
+    first, again, anew = (CountWindow(3).push(Rows(np.zeros((3, 1)), "t/0", 0, moment)) for moment in (1.0, 1.0, 9.0))
+    names = [next(batches).ident for batches in (first, again, anew)]
+    assert names[0] == names[1] != names[2]
+
+
 times = st.lists(st.floats(0, 50), min_size=1, max_size=30)
 
 
