@@ -64,13 +64,14 @@ class Forest:
         return cls(*(np.concatenate(arrays) for arrays in zip(*grown, strict=True)))
 
     def path(self, x: Array, trees: npt.NDArray[np.bool_] | None = None) -> Array:
-        """``(n,)`` mean path lengths of ``(n, d)`` rows; over the ``(n, trees)`` that are true, at least one a row."""
+        """``(n,)`` mean path lengths of ``(n, d)`` rows; over the ``(n, trees)`` that are true; NaN if none is."""
         at = self._drop(x)[-1] - self.cut.shape[1]
         at += np.arange(len(self.path_length)) * self.path_length.shape[1]
         lengths = self.path_length.take(at)
         if trees is None:
             return np.asarray(lengths.mean(axis=1))
-        return np.asarray((lengths * trees).sum(axis=1) / trees.sum(axis=1))
+        with np.errstate(invalid="ignore"):
+            return np.asarray((lengths * trees).sum(axis=1) / trees.sum(axis=1))
 
     def credit(self, x: Array) -> Array:
         """``(n, d)``: by how many halvings more than one the cuts in each column shrank the row's company."""

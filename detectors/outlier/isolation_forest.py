@@ -128,7 +128,8 @@ class IForest(OutlierDetector):
             block = slice(i, i + self._block)
             path = self._forest.path(values[block], unseen[some[block]])
             scores.append(self._instance(values[block], path, low, high)[0])
-        return self._without_blank(np.concatenate(scores), reading)
+        found = self._without_blank(np.concatenate(scores), reading)
+        return found[~np.isnan(found)]
 
     def _cut_on(self, reading: Reading) -> Array:
         return np.where(self._levelled, reading.z, reading.values)

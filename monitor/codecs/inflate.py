@@ -79,6 +79,8 @@ def _zlib(body: bytes, max_bytes: int, coding: str, window_bits: int) -> bytes:
             except zlib.error as error:
                 raise _invalid(coding, error) from None
         at -= len(unpacker.unused_data)
+        if not any(view[at : at + _FED]) and not body[at:].strip(b"\0"):  # some pad the last block with zeros
+            at = len(body)
         if at == len(body) or len(plain) > max_bytes:
             return bytes(plain)
         if coding != "gzip":  # which alone is a series of members (RFC 1952, section 2.2)

@@ -118,7 +118,7 @@ def test_what_pip_is_to_install_is_the_clone_and_there_are_such_extras() -> None
     extras = set(re.findall(r"^(\w+) = \[", (README.parent / "pyproject.toml").read_text(), flags=re.MULTILINE))
     for page in (README, *README.parent.glob("docs/*.md")):
         text = page.read_text()
-        for what in re.findall(r"pip install (?:-c \S+ )?(\S+)", text):
+        for what in re.findall(r"pip install (?:-c \S+ )?(?:-e )?(\S+)", text):
             assert what.strip('"`').split("[")[0] == ".", f"{page.name}: {what}"
         assert set(re.findall(r'"\.\[(\w+)\]"', text)) <= extras, page.name
 

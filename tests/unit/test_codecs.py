@@ -251,6 +251,7 @@ RAW = b'{"instances": [[1, 2]]}'
     [
         ("gzip", gzip.compress(RAW, mtime=0)),
         ("gzip", gzip.compress(RAW[:7], mtime=0) + gzip.compress(RAW[7:], mtime=0)),
+        ("gzip", gzip.compress(RAW, mtime=0) + bytes(300)),
         ("X-GZIP", gzip.compress(RAW, mtime=0)),
         ("deflate", zlib.compress(RAW)),
         ("deflate", zlib.compress(RAW)[2:-4]),  # raw, without the header and checksum of zlib

@@ -278,3 +278,12 @@ def test_reasons_name_the_column_and_compare_with_the_reference():
     assert unseen == "job = a value outside the categories, never seen in the reference"
     two = detector.predict([[190, 35, 0], [40, -200, 0], [200, 35, 0]])
     assert [reason.feature for reason in two.reasons] == ["hours", "age"]
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2, 3])
+def test_few_trees_make_a_threshold_of_the_rows_that_one_has_not_seen(n_estimators: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(2000, 2))
+    detector = IForest(n_estimators=n_estimators, share=0.01).fit(rows)
+    above, scored = detector.beyond
+    assert 1500 < scored <= 2000
+    assert above <= 0.01 * scored, "few trees, few different scores"
