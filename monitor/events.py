@@ -109,6 +109,7 @@ class Checkpoint(NamedTuple):
 AHEAD_SECONDS = 300.0
 """How far an event's time may be ahead of its record's: one wrong clock must not close the windows of all others."""
 
+_LATEST = datetime(3000, 1, 1, tzinfo=timezone.utc).timestamp()
 _MODEL_IN_PATH = re.compile(r"/v[12]/models/([^/:]+)")
 _SELDON_PATH = re.compile(r"/seldon/([^/]+)/([^/]+)/")
 _FRACTION = re.compile(r"\.(\d+)")
@@ -207,8 +208,12 @@ def _time_of(record: Record) -> tuple[float, tuple[str, ...]]:
     """The event's time, and what was wrong with it."""
     written = record.headers.get("ce_time")
     if not written:
+        if not 0.0 <= record.timestamp < _LATEST:  # some write micro- or nanoseconds where Kafka has milliseconds
+            raise InvalidEvent(
+                "invalid_time", f"the record's time, {record.timestamp:g} s, is not between 1970 and 3000"
+            )
         return record.timestamp, ("missing_time",)
     time = parse_time(written)
-    if time > record.timestamp + AHEAD_SECONDS and record.timestamp > 0:
+    if time > record.timestamp + AHEAD_SECONDS and record.timestamp > 0.0:
         return record.timestamp, ("future_time",)
     return time, ()

@@ -35,7 +35,7 @@ class Stretch:
     >>> stretch = Stretch(3, 2)
     >>> stretch.add(Rows(np.zeros((3, 1)), "t/0", 7, 0.0), 0, 3)
     >>> stretch.is_full, stretch.end("t/0").ident, stretch.state()
-    (True, '7.0-7.2', {'offset': 7, 'row': 1, 'from': [7, 3]})
+    (True, '7.0-7.2@0.000000', {'offset': 7, 'row': 1, 'from': [7, 3]})
     """
 
     def __init__(self, size: int, memory: int, state: Mapping[str, Any] | None = None) -> None:
@@ -82,7 +82,7 @@ class Stretch:
         last = Position(partition, pieces[-1].offset, pieces[-1].row + pieces[-1].n - 1)
         times = [piece.time for piece in pieces]
         events = len({piece.offset for piece in pieces})
-        ident = f"{first.offset}.{first.row}-{last.offset}.{last.row}"
+        ident = f"{first.offset}.{first.row}-{last.offset}.{last.row}@{min(times):.6f}"
         batch = Batch(np.empty((0, 0)), first, last, min(times), max(times), max(times), events, ident)
         self.start = (last.offset, last.row + 1)
         if self._restarted is not None:

@@ -136,3 +136,13 @@ def test_pairs_are_the_newest_of_each_side_within_the_look_back(
         else:
             assert pair is None
             waiting[key] = (side, offset)
+
+
+@pytest.mark.parametrize("timestamp", [-1.0, 1.79e12, 1.79e15, float("inf"), float("nan")])
+def test_a_record_s_own_time_that_is_impossible(timestamp: float) -> None:
+    headers = {"ce_type": "org.kubeflow.serving.inference.request", "ce_id": "1"}
+    with pytest.raises(InvalidEvent, match="the record's time") as refused:
+        payload_event(Delivery("t/0", 0, Record(None, headers, b"{}", timestamp)))
+    assert refused.value.reason == "invalid_time"
+    dated = Record(None, {**headers, "ce_time": "2026-01-01T00:00:00Z"}, b"{}", timestamp)
+    assert payload_event(Delivery("t/0", 0, dated)).time == 1767225600.0
