@@ -86,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(_settings(args))
     if any(rule.action == "hash" for rule in plan.shipping.redact):
         read_key(plan.shipping.redact_key_file, plan.shipping.redact_key_env)  # to be told now; the shipper reads it
+    token = plan.shipping.token_file
+    if token and not Path(token).is_file():
+        raise ValueError(f"capture.token_file: there is no file {token}")
     if plan.shipping.tls_ca or plan.shipping.tls_cert:
         from monitor.transport.http_tls import TlsFiles
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from monitor.settings.choosing import RedactRuleSettings, SampleRuleSettings
-from monitor.settings.quantities import Duration, Size
+from monitor.settings.quantities import Duration, Size, parse_duration, parse_size
 from monitor.settings.section import Section
 from monitor.settings.values import (
     Address,
@@ -22,6 +22,9 @@ from monitor.settings.values import (
     Whole,
     same_place,
 )
+
+LEAST_QUEUE = 128 * 1024
+"""Bytes: two chunks of what the relay reads at once."""
 
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
 
@@ -117,6 +120,14 @@ class CaptureSettings(Section):
     token_file: str = Field(default="", description="File with the bearer token, read again when it changes.")
     tls: ReceiverTlsSettings = Field(default=ReceiverTlsSettings(), description="TLS towards an https `url`.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> CaptureSettings:
+        if parse_size(self.queue) < LEAST_QUEUE:
+            raise ValueError(f"queue: must be {LEAST_QUEUE // 1024}KiB at least: a smaller one has no room for a chunk")
+        if not parse_duration(self.timeout) > 0:
+            raise ValueError("timeout: must be longer than 0")
+        return self
 
     @model_validator(mode="after")
     def _whole_exchanges(self) -> CaptureSettings:

@@ -236,6 +236,30 @@ def test_sigterm_finishes_what_has_begun(server: int, start: Callable[..., Sidec
     assert sorted(r.value or b"" for r in sidecar.records()) == sorted(answers * 2)
 
 
+def test_both_ends_on_ipv6(tmp_path: Path) -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    listen = free_port()
+    upstream = listener.getsockname()[1]
+    line = [sys.executable, "-m", "monitor", "capture", "--mode", "none", "--admin", "127.0.0.1:0"]
+    line += ["--listen", f"[::1]:{listen}", "--upstream", f"[::1]:{upstream}"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with listener, subprocess.Popen(line, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert f"relaying [::1]:{listen} to [::1]:{upstream}" in process.stderr.readline()
+        with socket.create_connection(("::1", listen), PATIENCE) as client:
+            server, _ = listener.accept()
+            with server:
+                client.sendall(b"to the server")
+                assert server.recv(100) == b"to the server"
+                server.sendall(b"and back")
+                assert client.recv(100) == b"and back"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
 def test_an_absent_model_server_is_told_to_the_client(start: Callable[..., Sidecar]) -> None:
     sidecar = start(free_port())
     with pytest.raises(httpx.TransportError):
@@ -256,6 +280,8 @@ def test_the_processes_load_nothing_heavy() -> None:
     [
         (["--listen", "nonsense"], "--listen: capture.listen: expected host:port"),
         (["--queue", "lots"], "--queue: capture.queue: a size is a number with"),
+        (["--queue", "1KiB"], "--queue: capture.queue: must be 128KiB at least"),
+        (["--token-file", "nowhere"], "capture.token_file: there is no file nowhere"),
         (["--listen", "127.0.0.1:{used}"], "127.0.0.1:{used}"),
     ],
 )
