@@ -89,6 +89,19 @@ class Histogram:
     labels: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The size of a change of one column, and its 95 % interval: ``psi``, ``jensen_shannon`` or ``wasserstein``.
+
+    :mod:`detectors.drift.effects` says what they are.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
 class FeatureVerdict(NamedTuple):
     """The verdict on one column. ``state`` is its own: one unusable column never aborts the others.
 
@@ -107,6 +120,7 @@ class FeatureVerdict(NamedTuple):
     unseen: int = 0
     note: str = ""
     histogram: Histogram | None = None
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

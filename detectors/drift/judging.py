@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detectors.base import Array, Feature, FeatureVerdict, Histogram, Reason, State, Verdict
+from detectors.base import Array, Effect, Feature, FeatureVerdict, Histogram, Reason, State, Verdict
 from detectors.drift.columns import ColumnReference
 from detectors.drift.correction import correct
+from detectors.drift.effects import effects_of
 from detectors.drift.grouped import Bools, CellTest, ColumnTest, Measured
 from detectors.drift.proportions import share_p
 from detectors.drift.words import categorical_reason, missing_reason, numeric_reason, unexplained
@@ -156,12 +157,15 @@ class _Window:
         threshold, smallest = correct(known, level, self.rule.correction) if known.size else (0.0, 1.0)
         alert = smallest <= level
         if not (alert or self.tested.any()):
-            features = self._features([None] * self.d, [None] * self.d, 0.0, {})
+            features = self._features([None] * self.d, [None] * self.d, 0.0, {}, {})
             return Verdict("insufficient_data", self.n, features=features)
         p, effects = self.p.tolist(), np.where(self.tested, self.found.effect_size, np.nan).tolist()
         order = sorted(range(len(p)), key=lambda j: _rank(p[j], effects[j]))
-        histograms = {j: self._histogram(j) for j in order[: self.rule.worst]}
-        features = self._features(p, effects, threshold, histograms)
+        worst = order[: self.rule.worst]
+        histograms = {j: self._histogram(j) for j in worst}
+        # On a clean window of the strangest column alone: they take as long as the tests of some columns.
+        sizes = {j: self._sizes(j, histograms[j]) for j in worst if j == worst[0] or p[j] <= threshold}
+        features = self._features(p, effects, threshold, histograms, sizes)
         return Verdict(
             "alert" if alert else "ok",
             self.n,
@@ -179,6 +183,7 @@ class _Window:
         effects: Sequence[float | None],
         threshold: float,
         histograms: dict[int, Histogram | None],
+        sizes: dict[int, tuple[Effect, ...]],
     ) -> tuple[FeatureVerdict, ...]:
         statistics, present, tested = self.found.statistic.tolist(), self.found.n.tolist(), self.tested.tolist()
         made = []
@@ -204,6 +209,7 @@ class _Window:
                     self.unseen[j],
                     note,
                     histograms.get(j),
+                    sizes.get(j, ()),
                 )
             )
         return tuple(made)
@@ -211,6 +217,15 @@ class _Window:
     def _histogram(self, j: int) -> Histogram | None:
         group, k = self.fitted.place[j]
         return self.fitted.tests[group].histogram(self.evidence[group], k)
+
+    def _sizes(self, j: int, histogram: Histogram | None) -> tuple[Effect, ...]:
+        if not self.tested[j]:
+            return ()
+        column = self.fitted.columns[j]
+        return effects_of(column, histogram, int(self.found.n[j]), self._present(j))
+
+    def _present(self, j: int) -> Array:
+        return self.x[:, j] if self.missing is None else self.x[~self.missing[:, j], j]
 
     def _reasons(self, j: int, threshold: float) -> list[Reason]:
         column, reasons = self.fitted.columns[j], []
@@ -226,7 +241,7 @@ class _Window:
         counts = self.fitted.tests[group].category_counts(self.evidence[group], k)
         if counts is not None:
             return categorical_reason(self.fitted.columns[j], counts)
-        x = self.x[:, j] if self.missing is None else self.x[~self.missing[:, j], j]
+        x = self._present(j)
         return numeric_reason(self.fitted.columns[j], x) if len(x) else unexplained(self.fitted.columns[j])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -54,6 +54,18 @@ def words(text: str | None) -> str:
     'Age: mean 38.6 \u2192 22.2'
     """
     return (text or "").replace("->", "\N{RIGHTWARDS ARROW}")
+
+
+_EFFECTS = {"psi": "PSI", "jensen_shannon": "Jensen-Shannon", "wasserstein": "Wasserstein"}
+
+
+def sizes(effects: Sequence[Mapping[str, Any]]) -> str:
+    """Effect sizes with their intervals.
+
+    >>> sizes([{"name": "psi", "value": 0.312, "low": 0.2, "high": 0.42}])
+    'PSI 0.312 (0.2 to 0.42)'
+    """
+    return ", ".join(f"{_EFFECTS[e['name']]} {e['value']:.3g} ({e['low']:.3g} to {e['high']:.3g})" for e in effects)
 
 
 def moment(iso: str) -> str:
@@ -113,7 +125,12 @@ def feature_rows(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
     for reason in finding["verdict"]["reasons"]:
         reasons.setdefault(reason["feature"], []).append(reason["text"])
     rows = [
-        {**feature, "why": "; ".join(reasons.get(feature["name"], ()))} for feature in finding["verdict"]["features"]
+        {
+            **feature,
+            "why": "; ".join(reasons.get(feature["name"], ())),
+            "sizes": sizes(feature.get("effects", ())),  # findings of earlier versions have none
+        }
+        for feature in finding["verdict"]["features"]
     ]
     return sorted(rows, key=lambda row: (row["state"] != "alert", 2.0 if row["p_val"] is None else row["p_val"]))
 
