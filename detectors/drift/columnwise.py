@@ -54,8 +54,8 @@ class ColumnwiseDrift:
     correction : across columns: ``none``, ``bonferroni``, ``holm``, ``bh``, ``by``; see
         :func:`~detectors.drift.correction.correct`.
     min_rows : present values that a column, and rows that a window, must at least have to be judged.
-    worst : so many columns, smallest p-values first, come with a histogram; the first of them, and those in alert, with
-        effect sizes that have an interval (:mod:`detectors.drift.effects`).
+    worst : so many columns, smallest p-values first, come with a histogram, and those of them that are in
+        alert with effect sizes that have an interval (:mod:`detectors.drift.effects`).
 
     Verdict
     -------

@@ -163,8 +163,8 @@ class _Window:
         order = sorted(range(len(p)), key=lambda j: _rank(p[j], effects[j]))
         worst = order[: self.rule.worst]
         histograms = {j: self._histogram(j) for j in worst}
-        # On a clean window of the strangest column alone: they take as long as the tests of some columns.
-        sizes = {j: self._sizes(j, histograms[j]) for j in worst if j == worst[0] or p[j] <= threshold}
+        # Of columns in alert only: they take as long as the tests of some columns.
+        sizes = {j: self._sizes(j, histograms[j]) for j in worst if p[j] <= threshold}
         features = self._features(p, effects, threshold, histograms, sizes)
         return Verdict(
             "alert" if alert else "ok",

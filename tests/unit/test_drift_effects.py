@@ -79,7 +79,7 @@ def test_the_index_of_small_clean_windows_stays_below_the_usual_limit():
     assert np.mean(above) < 0.06
 
 
-def test_alerting_columns_and_the_strangest_have_effect_sizes():
+def test_alerting_columns_have_effect_sizes():
     rng = np.random.default_rng(0)
     features = [Feature("a"), Feature("b"), Feature("c", "categorical", ("x", "y"))]
 
@@ -88,7 +88,7 @@ def test_alerting_columns_and_the_strangest_have_effect_sizes():
 
     detector = TabularDrift().fit(rows(3000, 0, 0.5), features)
     clean = detector.predict(rows(500, 0, 0.5))
-    assert sum(bool(f.effects) for f in clean.features) == 1
+    assert not any(f.effects for f in clean.features)
     a, b, c = detector.predict(rows(500, 1, 0.9)).features
     assert [e.name for e in a.effects] == ["psi", "jensen_shannon", "wasserstein"]
     assert [e.name for e in c.effects] == ["psi", "jensen_shannon"]
