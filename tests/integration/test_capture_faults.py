@@ -21,6 +21,8 @@ from pathlib import Path
 import pytest
 from test_delivery import PATIENCE, PREDICT, Http, Load, Scene, Serving, Sidecar, until
 
+from monitor.capture.outbox import BATCH
+
 RESET = struct.pack("ii", 1, 0)
 
 
