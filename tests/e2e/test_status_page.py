@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -156,7 +157,13 @@ class Browser:
             self.events.append(told)
 
     def evaluate(self, script: str) -> Any:
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        """Its value; again, where the page, which renews itself, is being loaded just then and there is no document."""
+        for _ in range(100):
+            answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+            if "exceptionDetails" not in answer:
+                return answer["result"].get("value")
+            time.sleep(0.05)
+        raise AssertionError(f"{script}: {answer['exceptionDetails']}")
 
     def go(self, url: str) -> None:
         self.call("Page.navigate", url=url)
