@@ -22,6 +22,7 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "TabularDrift": "detectors.drift.tabular:TabularDrift",
         "MMDDrift": "detectors.drift.mmd:MMDDrift",
         "LSDDDrift": "detectors.drift.lsdd:LSDDDrift",
+        "ClassifierDrift": "detectors.drift.classifier:ClassifierDrift",
         "CVMDriftOnline": "detectors.drift.cvm_online:CVMDriftOnline",
         "FETDriftOnline": "detectors.drift.fet_online:FETDriftOnline",
         "MMDDriftOnline": "detectors.drift.mmd_online:MMDDriftOnline",
@@ -70,6 +71,18 @@ def load_class(detector_type: str) -> type[Any]:
         )
     module, _, name = target.partition(":")
     found: type[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def requires(detector_type: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Packages that a detector needs beyond the core's, each an extra of the same name.
+
+    >>> requires("KNN", {}), requires("ClassifierDrift", {"model": "mlp"})
+    ((), ('torch',))
+    """
+    cls = load_class(detector_type)
+    by_params = getattr(cls, "required", None)
+    found: tuple[str, ...] = getattr(cls, "requires", ()) if by_params is None else by_params(params)
     return found
 
 

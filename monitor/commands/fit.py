@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="measure false alarms of a drift detector on so many clean windows, held out; 0: do not "
-        "(default: 200, or 50 with torch; detectors that judge row by row are measured on 20 run times)",
+        "(default: 200, or 50 with torch or sklearn; detectors that judge row by row are measured on 20 run times)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                 detector.fit(table.rows, table.features)
             artifact.save(detector, out)
         if args.windows is None:
-            args.windows = 50 if "torch" in getattr(type(detector), "requires", ()) else 200
+            args.windows = 50 if registry.requires(kind, detector.meta.params) else 200
         measured = None
         if registry.is_online(kind) and args.windows > 0:
             ert = detector.meta.params["ert"]

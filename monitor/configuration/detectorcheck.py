@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from detectors.registry import DETECTOR_TYPES, Problem, is_online, load_class, sift_params
+from detectors.registry import DETECTOR_TYPES, Problem, is_online, load_class, requires, sift_params
 from monitor.configuration.document import Path
 from monitor.configuration.mistakes import Found, nearest
 
@@ -22,7 +22,7 @@ def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
         expected = f"expected one of {', '.join(DETECTOR_TYPES)}"
         yield Found((*here, "type"), kind, expected, nearest(kind, DETECTOR_TYPES))
         return
-    for package in getattr(load_class(kind), "requires", ()):
+    for package in requires(kind, parameters(wanted)):
         if find_spec(package) is None:
             yield Found((*here, "type"), None, f'needs {package}: pip install "offpath[{package}]"')
     for problem in sift_params(kind, parameters(wanted))[1]:

@@ -135,7 +135,7 @@ def _reference(
 def _fit(made: Any, table: tables.Table) -> str:
     """Why the detector cannot be fitted; ``""`` if it can, or if that takes a package as large as torch."""
     n, least = len(table.rows), made.meta.min_rows
-    if getattr(type(made), "requires", ()):
+    if registry.requires(made.meta.detector_type, made.meta.params):
         return "" if n >= least else f"holds {n:,} rows, at least {least:,} are needed"
     try:
         made.fit(table.rows, table.features)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from detectors.registry import requires
 from monitor.findings import MonitorSpec
 from monitor.outcome import REASONS
 from monitor.outflow import Outflow
@@ -146,7 +147,8 @@ async def together(*workers: Worker) -> None:
 
 def _bound_threads(settings: Settings, specs: Sequence[MonitorSpec]) -> None:
     """torch takes every core otherwise; it is loaded only where a detector needs it."""
-    if any("torch" in getattr(type(spec.detector), "requires", ()) for spec in specs):
+    metas = [spec.detector.meta for spec in specs]
+    if any("torch" in requires(meta.detector_type, meta.params) for meta in metas):
         import torch
 
         torch.set_num_threads(settings.worker.torch_threads)

@@ -25,7 +25,7 @@ EXCEPTIONS = {
     ("TabularDrift", "reference"): "it is made of KSDrift and ChiSquareDrift, and names them; the papers stand there",
     **{
         (name, "empty column"): "it compares whole rows, of which such a reference has none: fit says which it needs"
-        for name in ("MMDDrift", "LSDDDrift")
+        for name in ("MMDDrift", "LSDDDrift", "ClassifierDrift")
     },
 }
 
@@ -38,7 +38,12 @@ EXCEPTIONS |= {
     if registry.is_online(name)
 }
 
-_NEEDS = {"MMDDrift": ("torch", 'MMDDrift needs torch: pip install "offpath[torch]"')}
+
+def _needed(package, *types):
+    return {name: (package, f'{name} needs {package}: pip install "offpath[{package}]"') for name in types}
+
+
+_NEEDS = _needed("torch", "MMDDrift") | _needed("sklearn", "ClassifierDrift")
 
 # What columns a type can take: numeric, categorical of two values (binary), categorical, or mixed (the default).
 _KINDS_OF_COLUMNS = {
@@ -46,8 +51,9 @@ _KINDS_OF_COLUMNS = {
     "CVMDriftOnline": "numeric", "FETDriftOnline": "binary",
 }  # fmt: skip
 
-# Online detectors simulate streams to find their thresholds: here short ones, and few.
+# Online detectors simulate streams to find their thresholds: here short ones, and few. Forests are small here, too.
 _PARAMS = {
+    "ClassifierDrift": {"n_estimators": 5},
     "CVMDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
     "FETDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
     "MMDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "max_ref": 300},
