@@ -10,6 +10,8 @@ distance between the means of both samples' coordinates: all permutations are on
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from typing_extensions import Self
 
@@ -39,6 +41,7 @@ class DensityDifference:
         # 2 theta^T h - theta^T H theta, in eigenvectors: h_i^2 (e_i + 2 lambda) / (e_i + lambda)^2.
         self._turn = vectors * (np.sqrt(values + 2.0 * penalty) / (values + penalty))
         self._known = self._coordinates(reference)
+        self._drawn: tuple[tuple[int, int, int], list[Array]] | None = None
 
     @classmethod
     def learn(cls, reference: Array, centers: Array, sigma: float | None, rd_max: float, seed: int) -> Self:
@@ -56,7 +59,7 @@ class DensityDifference:
         both = np.concatenate([self._known, self._coordinates(window)])
         total = both.sum(axis=0)
         found = []
-        for block in labels(n, m, n_permutations, seed):
+        for block in self._labels(m, n_permutations, seed):
             of_window = block @ both
             gap = (total - of_window) / n - of_window / m
             found.append(np.einsum("ij,ij->i", gap, gap))
@@ -67,6 +70,16 @@ class DensityDifference:
             np.isclose(statistics[1:], statistics[0], 1e-9, 1e-12 * sizes), statistics[0], statistics[1:]
         )
         return Permuted(float(statistics[0]), permuted), sizes
+
+    def _labels(self, m: int, n_permutations: int, seed: int) -> Iterable[Array]:
+        """Of :func:`labels`; kept for the next window of the same size, if they are one block."""
+        key, n = (m, n_permutations, seed), len(self.reference)
+        if self._drawn is not None and self._drawn[0] == key:
+            return self._drawn[1]
+        if (n + m) * (1 + n_permutations) > _BLOCK:
+            return labels(n, m, n_permutations, seed)
+        self._drawn = (key, list(labels(n, m, n_permutations, seed)))
+        return self._drawn[1]
 
 
 def _eigen(centers: Array, sigma: float) -> tuple[Array, Array]:
