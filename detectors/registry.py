@@ -34,6 +34,11 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "KNN": "detectors.outlier.knn:KNN",
         "LOF": "detectors.outlier.lof:LOF",
         "PCA": "detectors.outlier.pca:PCA",
+        "KernelPCA": "detectors.outlier.kernel_pca:KernelPCA",
+        "GMM": "detectors.outlier.gmm:GMM",
+        "SVM": "detectors.outlier.svm:SVM",
+        "OutlierAE": "detectors.outlier.autoencoder:OutlierAE",
+        "OutlierVAE": "detectors.outlier.variational:OutlierVAE",
     }
 )
 """``detector_type`` -> ``"module:Class"``."""

@@ -56,6 +56,11 @@ class Reading(NamedTuple):
         """``(n, d)`` coordinates of the nearest values that the reference might hold."""
         return self.z if self.excess is None else self.z - self.excess
 
+    @property
+    def beyond(self) -> Array:
+        """``(n, d)``: by how much the square of a coordinate is more than :attr:`inside` allows; mostly 0."""
+        return np.zeros(self.z.shape) if self.excess is None else self.excess * (2.0 * self.z - self.excess)
+
     def blocks(self, size: int) -> Iterator[Reading]:
         """The same rows, at most so many at a time."""
         for start in range(0, len(self.z), size):

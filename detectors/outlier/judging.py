@@ -28,7 +28,7 @@ MIN_REFERENCE = 10
 """Fewer reference rows say nothing about what is rare."""
 
 FOLDS = 5
-"""Parts of the reference that are left out in turns to learn the threshold."""
+"""Parts of the reference that are left out in turns to learn the threshold, unless a type says another number."""
 
 _MOST_SCORED = 50_000  # reference rows that the threshold is learnt from; evenly spaced if there are more
 
@@ -54,6 +54,7 @@ class OutlierDetector(ABC):
 
     detector_type: ClassVar[str]
     _block: int = 4096  # rows scored at once
+    _folds: ClassVar[int] = FOLDS
 
     def __init__(self, share: float, threshold: float | None, **params: Any) -> None:
         if not isinstance(share, (int, float)) or not 0.0 <= share < 1.0:
@@ -211,9 +212,9 @@ class OutlierDetector(ABC):
         """Scores of reference rows, each by what the others teach: to the final detector they are usual."""
         some = rows[:: -(-len(rows) // _MOST_SCORED)]
         scorable = self._scorable(some)
-        fold = np.random.default_rng(0).permutation(len(some)) % FOLDS  # at random: rows may have a rhythm
+        fold = np.random.default_rng(0).permutation(len(some)) % self._folds  # at random: rows may have a rhythm
         scores = []
-        for k in range(FOLDS):
+        for k in range(self._folds):
             made = type(self)(**self._params)
             made._learn_all(some[fold != k], self._features)
             scores.append(made._scores_of(some[scorable[fold[scorable] == k]]))

@@ -69,13 +69,12 @@ class KNN(OutlierDetector):
             raise DetectorError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         super().__init__(share, threshold, k=k, method=method, max_ref=max_ref, seed=seed)
         self._neighbours: Neighbours | None = None
-        self._kept = np.empty(0, dtype=np.intp)
 
     def _learn(self, coordinates: Coordinates, rows: Array) -> None:
         if len(rows) <= self._params["k"]:
             raise DetectorError(f"{self._params['k']} neighbours need a reference of more rows, got {len(rows)}")
-        self._kept = chosen(len(rows), self._params["max_ref"], self._params["seed"])
-        self._take(Neighbours.learn(coordinates, rows, self._kept, _TAIL))
+        kept = chosen(len(rows), self._params["max_ref"], self._params["seed"])
+        self._take(Neighbours.learn(coordinates, rows, kept, _TAIL))
 
     def _take(self, neighbours: Neighbours) -> None:
         self._neighbours, self._block = neighbours, neighbours.block(self._params["k"])

@@ -29,10 +29,10 @@ class LOF(OutlierDetector):
     neighbours, and would make every other row infinitely strange: no distance to a ``k``-th neighbour counts as less
     than a tenth of the reference's median one.
 
-    Values beyond the reference (outside its range, or never seen) add the square of their excess
-    (:mod:`detectors.outlier.coordinates`): a neighbourhood that is thin itself forgives any distance, and an age of
-    190 is to be found beside the lonely oldest, too. ``feature_score`` splits the factor by each column's part of the
-    squared distances; it adds up to the score.
+    Values beyond the reference (outside its range, or never seen) add what the square of their coordinate
+    (:mod:`detectors.outlier.coordinates`) is more than that of the range's end: a neighbourhood that is thin itself
+    forgives any distance, and an age of 190 is to be found beside the lonely oldest, too. ``feature_score`` splits
+    the factor by each column's part of the squared distances; it adds up to the score.
 
     Parameters
     ----------
@@ -73,28 +73,27 @@ class LOF(OutlierDetector):
         check_whole("seed", seed, 0, 2**63)
         super().__init__(share, threshold, k=k, max_ref=max_ref, seed=seed)
         self._neighbours: Neighbours | None = None
-        self._kept = np.empty(0, dtype=np.intp)
         self._radius = self._density = np.empty(0)
 
     def _learn(self, coordinates: Coordinates, rows: Array) -> None:
         k = self._params["k"]
         if len(rows) <= k:
             raise DetectorError(f"{k} neighbours need a reference of more rows, got {len(rows)}")
-        self._kept = chosen(len(rows), self._params["max_ref"], self._params["seed"])
-        neighbours = Neighbours.learn(coordinates, rows, self._kept, np.inf)
+        kept = chosen(len(rows), self._params["max_ref"], self._params["seed"])
+        neighbours = Neighbours.learn(coordinates, rows, kept, np.inf)
         self._take(neighbours)
-        index, distance = self._among_kept(coordinates, rows, neighbours)
+        index, distance = self._among(coordinates, rows, kept, neighbours)
         furthest = distance.max(axis=1)
         positive = furthest[furthest > 0.0]
         self._radius = np.maximum(furthest, _FLOOR * float(np.median(positive)) if positive.size else 1.0)
         self._density = 1.0 / np.maximum(distance, self._radius[index]).mean(axis=1)
 
-    def _among_kept(self, coordinates: Coordinates, rows: Array, neighbours: Neighbours) -> tuple[Index, Array]:
+    def _among(self, coordinates: Coordinates, rows: Array, kept: Index, neighbours: Neighbours) -> tuple[Index, Array]:
         """The ``k`` nearest of each kept row among the others, and the distances to them, each ``(m, k)``."""
         found = []
-        for start in range(0, len(self._kept), self._block):
-            block = self._kept[start : start + self._block]
-            place, own = neighbours.place(coordinates.read(rows[block])), own_pairs(block, self._kept)
+        for start in range(0, len(kept), self._block):
+            block = kept[start : start + self._block]
+            place, own = neighbours.place(coordinates.read(rows[block])), own_pairs(block, kept)
             index, apart = neighbours.nearest(place, self._params["k"], own)
             found.append((index, np.sqrt(apart.sum(axis=2))))
         return np.concatenate([index for index, _ in found]), np.concatenate([distance for _, distance in found])
@@ -103,20 +102,15 @@ class LOF(OutlierDetector):
         self._neighbours, self._block = neighbours, neighbours.block(self._params["k"])
 
     def _score(self, reading: Reading) -> Scores:
-        return self._measure(reading, None)
-
-    def _measure(self, reading: Reading, own: tuple[Index, Index] | None) -> Scores:
         assert self._neighbours is not None
-        near, apart = self._neighbours.nearest(self._neighbours.place(reading), self._params["k"], own)
+        near, apart = self._neighbours.nearest(self._neighbours.place(reading), self._params["k"])
         distance = np.sqrt(apart.sum(axis=2))
         factor = self._density[near].mean(axis=1) * np.maximum(distance, self._radius[near]).mean(axis=1)
         feature = split(factor, apart)
         alike = distance.max(axis=1) <= 0.0  # nothing sets the row apart from its neighbours
         feature[alike] = (factor / feature.shape[1])[alike, None]
-        if reading.excess is not None:
-            feature += reading.excess**2
-            factor = factor + (reading.excess**2).sum(axis=1)
-        return Scores(factor, feature)
+        beyond = reading.beyond
+        return Scores(factor + beyond.sum(axis=1), feature + beyond)
 
     def _to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         assert self._neighbours is not None

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from detectors.base import Array
-from detectors.outlier.coordinates import SMALLEST, Coordinates, Reading
+from detectors.outlier.coordinates import Coordinates, Reading
+from detectors.outlier.scale import Scale
 
 Index = npt.NDArray[np.intp]
 Single = npt.NDArray[np.float32]
@@ -46,16 +47,11 @@ class Nearest(NamedTuple):
 class Neighbours:
     """What distances are measured with, and the kept reference rows.
 
-    tail : see the module; infinite: nothing is shortened. scale, centre, low, high, levelled : ``(d,)``, of the
-    columns. ref, ref_weight : ``(m, d)``, the kept rows' place.
+    tail : see the module; infinite: nothing is shortened. ref, ref_weight : ``(m, d)``, the kept rows' place.
     """
 
+    units: Scale
     tail: float
-    scale: Array
-    centre: Array
-    low: Array
-    high: Array
-    levelled: npt.NDArray[np.bool_]
     ref: Array
     ref_weight: Array
     _levels: Array = field(init=False)
@@ -65,11 +61,11 @@ class Neighbours:
 
     def __post_init__(self) -> None:
         """Categories of the kept rows become columns, so that one matrix product gives all distances."""
-        levels = [np.unique(self.ref[:, j]) for j in np.flatnonzero(self.levelled)]
-        numbers = np.where(self.levelled, 0.0, self.ref)
+        levels = [np.unique(self.ref[:, j]) for j in np.flatnonzero(self.units.levelled)]
+        numbers = np.where(self.units.levelled, 0.0, self.ref)
         for name, value in (
             ("_levels", np.concatenate([*levels, np.empty(0)])),
-            ("_level_of", np.repeat(np.flatnonzero(self.levelled), [len(found) for found in levels])),
+            ("_level_of", np.repeat(np.flatnonzero(self.units.levelled), [len(found) for found in levels])),
             ("_square", (numbers**2).sum(axis=1) + self.ref_weight.sum(axis=1)),
         ):
             object.__setattr__(self, name, value)
@@ -78,14 +74,8 @@ class Neighbours:
     @classmethod
     def learn(cls, coordinates: Coordinates, rows: Array, kept: Index, tail: float) -> Self:
         """From reference ``rows`` ``(n_ref, d)``, of which those at ``kept`` are kept."""
-        spread = np.ones(rows.shape[1])
-        for j in np.flatnonzero(~coordinates.levelled & coordinates.used):
-            column = rows[:, j]
-            spread[j] = column[(column >= coordinates.low[j]) & (column <= coordinates.high[j])].std()
-        empty: Array = np.empty((0, rows.shape[1]))
-        scale = 1.0 / np.maximum(spread, SMALLEST)
-        units = (tail, scale, coordinates.fill, coordinates.low, coordinates.high, coordinates.levelled)
-        return cls(*units, *cls(*units, empty, empty).place(coordinates.read(rows[kept])))
+        units, empty = Scale.learn(coordinates, rows), np.empty((0, rows.shape[1]))
+        return cls(units, tail, *cls(units, tail, empty, empty).place(coordinates.read(rows[kept])))
 
     def block(self, k: int) -> int:
         """So many rows can be measured at once in bounded memory."""
@@ -96,8 +86,8 @@ class Neighbours:
         code = np.rint(reading.values)
         if reading.unseen is not None:
             code[reading.unseen] = _NEVER
-        points = np.where(self.levelled, code, self._measured(reading.values))
-        return Place(points, np.where(self.levelled, (1.0 + reading.z**2) / 2.0, 0.0))
+        points = np.where(self.units.levelled, code, self.units.measured(reading.values, self.tail))
+        return Place(points, np.where(self.units.levelled, (1.0 + reading.z**2) / 2.0, 0.0))
 
     def nearest(self, place: Place, k: int, own: tuple[Index, Index] | None = None) -> Nearest:
         """The ``k`` nearest of the kept rows; ``own`` are pairs (row, kept row) that are no neighbours."""
@@ -108,24 +98,15 @@ class Neighbours:
         # Again from the differences, exact where the product cancels.
         apart = place.points[:, None, :] - self.ref[index]
         apart *= apart
-        if self.levelled.any():
+        if self.units.levelled.any():
             between = place.weight[:, None, :] + self.ref_weight[index]
-            apart = np.where(self.levelled, (apart > 0.0) * between, apart)
+            apart = np.where(self.units.levelled, (apart > 0.0) * between, apart)
         return Nearest(index, apart)
-
-    def _measured(self, values: Array) -> Array:
-        inside = np.minimum(np.maximum(values, self.low), self.high)
-        deviation = (inside - self.centre) * self.scale
-        excess = np.abs(deviation) - self.tail
-        if (excess > 0.0).any():
-            shortened = np.copysign(self.tail + np.log1p(np.maximum(excess, 0.0)), deviation)
-            deviation = np.where(excess > 0.0, shortened, deviation)
-        return np.asarray(deviation + (values - inside) * self.scale)
 
     def _embed(self, place: Place) -> Array:
         alike = place.points[:, self._level_of] == self._levels
         return np.concatenate(
-            [place.points[:, ~self.levelled], alike * np.sqrt(place.weight[:, self._level_of])], axis=1
+            [place.points[:, ~self.units.levelled], alike * np.sqrt(place.weight[:, self._level_of])], axis=1
         )
 
     def _squared(self, place: Place) -> Single:
@@ -141,14 +122,11 @@ class Neighbours:
         return squared
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {name: getattr(self, name) for name in _SAVED}
+        return {**self.units.to_arrays(), "ref": self.ref, "ref_weight": self.ref_weight}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], tail: float) -> Self:
-        return cls(tail, **{name: arrays[name] for name in _SAVED})
-
-
-_SAVED = ("scale", "centre", "low", "high", "levelled", "ref", "ref_weight")
+        return cls(Scale.from_arrays(arrays), tail, arrays["ref"], arrays["ref_weight"])
 
 
 def chosen(n_ref: int, most: int, seed: int) -> Index:

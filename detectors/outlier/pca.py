@@ -56,11 +56,7 @@ class PCA(OutlierDetector):
     detector_type = "PCA"
 
     def __init__(self, n_components: float = 0.8, share: float = 0.005, threshold: float | None = None) -> None:
-        whole = float(n_components).is_integer() if isinstance(n_components, (int, float)) else False
-        if isinstance(n_components, bool) or not ((whole and n_components >= 1) or 0.0 < n_components < 1.0):
-            raise DetectorError(
-                f"n_components must be a whole number of at least 1, or a share between 0 and 1, got {n_components!r}"
-            )
+        check_components(n_components)
         super().__init__(share, threshold, n_components=n_components)
         self._numeric = np.empty(0, dtype=np.bool_)
         self._mean = self._variance = np.empty(0)
@@ -74,19 +70,11 @@ class PCA(OutlierDetector):
         z = z - self._mean
         values, vectors = eigh(z.T @ z / len(z)) if self._numeric.any() else (np.empty(0), np.empty((0, 0)))
         values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-        k = self._kept(values)
+        k = max(min(kept_components(self._params["n_components"], values, float(values.sum())), len(values) - 1), 0)
         least = _LEAST_NOISE * float(values.mean()) if values.size else 1.0
         self._noise = max(float(values[k:].mean()) if values.size else 1.0, least)
         self._variance = np.maximum(values[:k], self._noise)
         self._components = np.ascontiguousarray(vectors[:, :k].T)
-
-    def _kept(self, values: Array) -> int:
-        """How many components to keep; ``values`` are the variances, largest first."""
-        wanted = self._params["n_components"]
-        if wanted < 1:
-            total = max(float(values.sum()), 1e-300)
-            wanted = 1 + int(np.searchsorted(np.cumsum(values), wanted * total * (1.0 - 1e-12)))
-        return max(min(int(wanted), len(values) - 1), 0)
 
     def _score(self, reading: Reading) -> Scores:
         parts = np.where(self._numeric, 0.0, reading.z**2)
@@ -108,3 +96,23 @@ class PCA(OutlierDetector):
     def _from_arrays(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._numeric, self._mean, self._variance = arrays["numeric"], arrays["mean"], arrays["variance"]
         self._components, self._noise = arrays["components"], float(arrays["noise"])
+
+
+def check_components(n_components: float) -> None:
+    """Raise :class:`DetectorError` unless it is a number of components, or a share of the variance."""
+    number = isinstance(n_components, (int, float)) and not isinstance(n_components, bool)
+    if not number or not (0.0 < n_components < 1.0 or (n_components >= 1 and float(n_components).is_integer())):
+        raise DetectorError(
+            f"n_components must be a whole number of at least 1, or a share between 0 and 1, got {n_components!r}"
+        )
+
+
+def kept_components(wanted: float, variances: Array, total: float) -> int:
+    """How many components to keep of those with these variances, largest first: ``wanted``, or its share of the total.
+
+    >>> kept_components(2, np.array([6.0, 3.0, 1.0]), 10.0), kept_components(0.95, np.array([6.0, 3.0, 1.0]), 10.0)
+    (2, 3)
+    """
+    if wanted >= 1:
+        return int(wanted)
+    return 1 + int(np.searchsorted(np.cumsum(variances), wanted * total * (1.0 - 1e-12)))

@@ -49,7 +49,22 @@ def _needed(package, *types):
     return {name: (package, f'{name} needs {package}: pip install "offpath[{package}]"') for name in types}
 
 
-_NEEDS = _needed("torch", "MMDDrift") | _needed("sklearn", "ClassifierDrift")
+_AUTOENCODERS = ("OutlierAE", "OutlierVAE")
+
+_NEEDS = _needed("torch", "MMDDrift", *_AUTOENCODERS) | _needed("sklearn", "ClassifierDrift", "GMM", "SVM")
+
+# Quicker than the defaults. Online detectors simulate streams to find their thresholds: here short ones, and few.
+_PARAMS = {
+    "ClassifierDrift": {"n_estimators": 5},
+    "LOF": {"max_ref": 500},
+    "KernelPCA": {"max_ref": 200},
+    "GMM": {"n_components": 2},
+    "SVM": {"max_ref": 500},
+    **{name: {"hidden": [8], "epochs": 4, "batch_size": 256} for name in _AUTOENCODERS},
+    "CVMDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
+    "FETDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
+    "MMDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "max_ref": 300},
+}
 
 # What columns a type can take: numeric, categorical of two values (binary), categorical, or mixed (the default).
 _KINDS_OF_COLUMNS = {
@@ -57,14 +72,6 @@ _KINDS_OF_COLUMNS = {
     "CVMDriftOnline": "numeric", "FETDriftOnline": "binary",
     **dict.fromkeys(_OF_OUTPUTS, "numeric"),
 }  # fmt: skip
-
-# Online detectors simulate streams to find their thresholds: here short ones, and few. Forests are small here, too.
-_PARAMS = {
-    "ClassifierDrift": {"n_estimators": 5},
-    "CVMDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
-    "FETDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
-    "MMDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "max_ref": 300},
-}
 
 N_REF, N = 2000, 200
 
@@ -120,9 +127,13 @@ def fitted(detector_type):
     return fit_new(detector_type)
 
 
+def created(detector_type, **params):
+    return registry.create(detector_type, **_PARAMS.get(detector_type, {}), **params)
+
+
 def fit_new(detector_type, rows=None):
     rows = rows_for(detector_type, N_REF, seed=0) if rows is None else rows
-    return registry.create(detector_type, **_PARAMS.get(detector_type, {})).fit(rows, features_for(detector_type))
+    return created(detector_type).fit(rows, features_for(detector_type))
 
 
 def answers(verdict):
@@ -524,7 +535,7 @@ def test_the_threshold_flags_the_stated_share_of_new_rows(detector_type):
     """Each reference row is scored by what the others teach: to a detector that learnt it, it is usual."""
     reference, new = rows_for(detector_type, N_REF, seed=0), rows_for(detector_type, 4 * N_REF, seed=1)
     for share in (0.0, 0.01, 0.1):
-        detector = registry.create(detector_type, share=share).fit(reference, features_for(detector_type))
+        detector = created(detector_type, share=share).fit(reference, features_for(detector_type))
         above, scored = detector.beyond
         assert share * scored - 1 <= above <= share * scored
         assert scored == N_REF
@@ -536,7 +547,7 @@ def test_the_threshold_flags_the_stated_share_of_new_rows(detector_type):
 @outlier_types
 def test_a_given_threshold_is_used_and_saved(detector_type, tmp_path):
     rows = rows_for(detector_type, N_REF, seed=0)
-    detector = registry.create(detector_type, threshold=0.25).fit(rows, features_for(detector_type))
+    detector = created(detector_type, threshold=0.25).fit(rows, features_for(detector_type))
     verdict = detector.predict(rows[:N])
     assert verdict.threshold == 0.25
     assert verdict.is_outlier.tolist() == (verdict.instance_score > 0.25).tolist()

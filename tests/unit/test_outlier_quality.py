@@ -7,30 +7,34 @@ import gzip
 import json
 import os
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detectors.base import UNSEEN, Feature
+from detectors.outlier.gmm import GMM
 from detectors.outlier.isolation_forest import IForest
+from detectors.outlier.kernel_pca import KernelPCA
 from detectors.outlier.knn import KNN
 from detectors.outlier.lof import LOF
 from detectors.outlier.mahalanobis import Mahalanobis
 from detectors.outlier.pca import PCA
+from detectors.outlier.svm import SVM
 
 LOF_OF_FEWER = partial(LOF, max_ref=1500)  # quicker
 
-ALL = [
-    pytest.param(made, id=name)
-    for name, made in (
-        ("IForest", IForest),
-        ("Mahalanobis", Mahalanobis),
-        ("KNN", KNN),
-        ("LOF", LOF_OF_FEWER),
-        ("PCA", PCA),
-    )
-]
+
+def _all():
+    for made in (IForest, Mahalanobis, KNN, LOF_OF_FEWER, PCA, KernelPCA, GMM, SVM):
+        kind = made.func if isinstance(made, partial) else made
+        absent = kind in (GMM, SVM) and find_spec("sklearn") is None
+        marks = [pytest.mark.skip(reason='needs scikit-learn: pip install "offpath[sklearn]"')] if absent else []
+        yield pytest.param(made, id=kind.__name__, marks=marks)
+
+
+ALL = list(_all())
 
 
 def data(*names):
@@ -123,6 +127,25 @@ def test_principal_components_rank_like_those_of_scikit_learn(name):
         "sklearn.decomposition", reason="the oracle is scikit-learn's: pip install scikit-learn"
     )
     check_level(name, PCA(0.8), decomposition.PCA(0.8))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_mixtures_rank_like_those_of_scikit_learn(name):
+    mixture = pytest.importorskip("sklearn.mixture", reason="the oracle is scikit-learn's: pip install scikit-learn")
+    check_level(name, GMM(5), mixture.GaussianMixture(5, random_state=0))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_support_vector_machines_rank_like_those_of_scikit_learn(name):
+    svm = pytest.importorskip("sklearn.svm", reason="the oracle is scikit-learn's: pip install scikit-learn")
+    check_level(name, SVM(nu=0.5), svm.OneClassSVM(nu=0.5, gamma="scale"))
+
+
+@pytest.mark.parametrize(("name", "least"), [("6_cardio", 0.97), ("38_thyroid", 0.97), ("32_shuttle", 0.99)])
+def test_kernel_principal_components_rank_well(name, least):
+    """scikit-learn has no such score."""
+    reference, x, y = clean_split(name)
+    assert auc(y, KernelPCA().fit(reference).predict(x).instance_score) > least
 
 
 def test_nearest_neighbours_rank_like_those_of_scikit_learn():
