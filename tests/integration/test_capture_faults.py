@@ -113,8 +113,11 @@ def read_until(client: socket.socket, ending: bytes) -> bytes:
 
 def accounted(scene: Scene, sidecar: Sidecar, events: int) -> int:
     """Wait until so many events are delivered or counted as lost; exactly. Returns the lost ones."""
-    told = lambda: (len(scene.sink.got), sidecar.lost())  # noqa: E731 - said twice
-    until(lambda: sum(told()) >= events and sidecar.metric("spool_events") == 0, f"{events} events, have {told()}")
+    told = lambda: (len(scene.sink.got), sidecar.lost())  # noqa: E731 - said often
+    try:
+        until(lambda: sum(told()) >= events and sidecar.metric("spool_events") == 0)
+    except AssertionError:
+        pytest.fail(f"of {events} events so many are delivered, and counted as lost: {told()}; {sidecar.metrics()}")
     time.sleep(0.3)  # for what should not come
     assert sum(told()) == events, sidecar.metrics()
     assert sidecar.peak < 100
