@@ -84,7 +84,9 @@ def explained(problem: str, cert: str) -> str:
         return f"it wants a client certificate: set capture.tls.cert ({problem})"
     if cert and any(alert in told for alert in _REFUSALS):
         return f"it does not take the certificate in capture.tls.cert, {cert} ({problem})"
-    if "without an answer" in told:  # many servers close like that where TLS has a word for it
+    if (
+        "without an answer" in told or "connection reset" in told
+    ):  # many servers close like that where TLS has a word for it
         may = f"not take the one in capture.tls.cert, {cert}" if cert else "want a client certificate: capture.tls.cert"
         return f"{problem}; it may {may}"
     if "certificate verify failed" in told:
