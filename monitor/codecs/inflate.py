@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from monitor.events import InvalidEvent
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressor
 
 MAX_BYTES = 16 * 1024 * 1024
 """What a body may be after inflation, unless said otherwise."""
@@ -17,7 +21,10 @@ _ZSTD_WINDOW = 8 * 1024 * 1024
 _PIECE = 1024 * 1024
 
 MAX_MEMBERS = 1000
-"""Of a gzip body; an empty one takes 20 bytes, and as long as any other to begin."""
+"""Of a gzip body, or frames of a zstd body; an empty one takes 20 bytes, or 9, and as long as any other to begin."""
+
+MAX_CODINGS = 4
+"""Of a body, one around the other."""
 
 _FED = 16 * 1024
 
@@ -33,9 +40,10 @@ def inflate(body: bytes, encoding: str, max_bytes: int = MAX_BYTES) -> bytes:
     >>> inflate(gzip.compress(b"{}"), "gzip")
     b'{}'
     """
-    for coding in reversed([part.strip().lower() for part in encoding.split(",")]):
-        if coding in ("", "identity"):
-            continue
+    codings = [name for part in encoding.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    if len(codings) > MAX_CODINGS:
+        raise InvalidEvent("unknown_encoding", f"{len(codings)} content encodings, where {MAX_CODINGS} are the most")
+    for coding in reversed(codings):
         inflater = _INFLATERS.get(coding)
         if inflater is None:
             known = ", ".join(name for name in _INFLATERS if not name.startswith("x-"))
@@ -113,20 +121,29 @@ def _zstd(body: bytes, max_bytes: int) -> bytes:
         size = zstandard.get_frame_parameters(body).content_size if body else zstandard.CONTENTSIZE_UNKNOWN
         if len(plain) in (size, max_bytes + 1):
             return bytes(plain)
-        rest = (
-            body  # a reader does not tell where a frame that ends too early does: now the output is known to be small
-        )
-        while rest:
-            frame = unpacker.decompressobj()
-            frame.decompress(rest)
-            if not frame.eof:
-                raise _truncated("zstd")
-            rest = frame.unused_data
+        _count_frames(unpacker, body)
     except zstandard.ZstdError as error:
         raise _invalid("zstd", error) from None
     if not body:
         raise _truncated("zstd")
     return bytes(plain)
+
+
+def _count_frames(unpacker: ZstdDecompressor, body: bytes) -> None:
+    """A reader does not tell where a frame that ends too early does. The output is known to be small by now."""
+    at = frames = 0
+    while at < len(body):
+        frames += 1
+        if frames > MAX_MEMBERS:
+            raise InvalidEvent("invalid_encoding", f"the zstd body has more than {MAX_MEMBERS} frames")
+        frame = unpacker.decompressobj()
+        while not frame.eof:
+            piece = body[at : at + _FED]
+            if not piece:
+                raise _truncated("zstd")
+            at += len(piece)
+            frame.decompress(piece)
+        at -= len(frame.unused_data)
 
 
 _INFLATERS: Mapping[str, Callable[[bytes, int], bytes]] = {

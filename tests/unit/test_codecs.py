@@ -296,6 +296,8 @@ WIDE = _WIDE.compress(RAW) + _WIDE.flush()
         ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(bytes(2_000_000)), "inflate_limit"),
         ("zstd", WIDE, "invalid_encoding"),
         ("zstd", b"", "invalid_encoding"),
+        ("zstd", zstandard.ZstdCompressor(write_content_size=False).compress(b"") * 400_000, "invalid_encoding"),
+        ("gzip, gzip, gzip, identity, gzip, gzip", RAW, "unknown_encoding"),
         ("gzip", gzip.compress(bytes(2_000_000), mtime=0), "inflate_limit"),
         ("gzip, gzip", gzip.compress(gzip.compress(bytes(2_000_000), mtime=0), mtime=0), "inflate_limit"),
     ],
