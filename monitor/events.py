@@ -167,8 +167,8 @@ def _older_time(text: str) -> datetime:
 def payload_event(delivery: Delivery) -> PayloadEvent:
     """The payload event of a delivery in CloudEvents binary mode, or with Seldon's bare headers.
 
-    An event without id is named after its position (the same at every redelivery), one without time takes the
-    record's timestamp, and so does one that is far ahead of it; all is noted in ``derived``.
+    An event without id is named after its position and the record's timestamp (the same at every redelivery), one
+    without time takes the record's timestamp, and so does one that is far ahead of it; all is noted in ``derived``.
 
     Raises
     ------
@@ -185,8 +185,9 @@ def payload_event(delivery: Delivery) -> PayloadEvent:
         raise InvalidEvent("unknown_type", f"type {kind!r} is no inference request, response or feedback")
     event_id = get("ce_id", "")
     time, derived = _time_of(record)
-    if not event_id:
-        event_id, derived = f"{delivery.partition}:{delivery.offset}", ("missing_id", *derived)
+    if not event_id:  # with the record's time: a log that is deleted and begun anew has the same places again
+        place = f"{delivery.partition}:{delivery.offset}@{record.timestamp:.6f}"
+        event_id, derived = place, ("missing_id", *derived)
     path = get("ce_path", "")
     status = get("ce_status", "")
     ce = "ce_type" in headers  # else Seldon's bare headers

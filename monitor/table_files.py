@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,9 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 ROWS_A_LOOK = 1000
 """Rows of a CSV file between two words on how far it is read."""
+
+_INDEX = re.compile(r"__index_level_\d+__")
+"""Columns in which pandas keeps the labels of rows of a frame that was filtered or shuffled."""
 
 Progress = Callable[[float], object]
 """Is told the share that is done, 0 to 1."""
@@ -177,9 +181,10 @@ def _parquet(path: Path, progress: Progress) -> Columns:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             _distinct(path, names)
+            names = [name for name in names if not _INDEX.fullmatch(name)]
             columns: dict[str, list[Any]] = {name: [] for name in names}
             for group in range(file.num_row_groups):
-                for name, column in file.read_row_group(group).to_pydict().items():
+                for name, column in file.read_row_group(group, names).to_pydict().items():
                     columns[name].extend(column)
                 progress((group + 1) / file.num_row_groups)
     except TableError:

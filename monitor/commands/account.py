@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from monitor.outcome import Tally
     from sinks.base import Finding
 
-WORDS = {"insufficient_data": "too little data"}
+THIN = "insufficient_data"
+
+WORDS = {THIN: "too little data"}
 
 
 @dataclass(slots=True)
 class Account:
-    """What was said, in numbers and in lines; ``windows`` judged and ``rows`` seen, by monitor.
+    """What was said, in numbers and in lines; ``windows`` full and ``rows`` seen, by monitor.
+
+    ``thin`` are the windows with too little data to be judged, ``why`` what the last of them lacked.
 
     Rows of a table have numbers, as people count them, where events of a log have times.
     """
@@ -27,11 +31,16 @@ class Account:
     unusable: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    thin: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
     lines: list[tuple[Any, str]] = field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
         if finding.scope == "window":
             self.windows[finding.monitor] += 1
+            if finding.verdict.state == THIN:
+                self.thin[finding.monitor] += 1
+                self.why[finding.monitor] = finding.text
             self.alarms += finding.alarm
         else:
             self.flagged += len(finding.instances)
@@ -55,8 +64,13 @@ class Account:
         return [line for _, line in sorted(self.lines)]
 
     def silent(self, fill: dict[str, float]) -> list[str]:
-        """Why monitors judged no window; ``fill`` is how full their open windows are."""
-        return [
+        """Why monitors judged no window, or not all; ``fill`` is how full their open windows are."""
+        few = [
+            f"{name}: of {self.windows[name]:,} windows {thin:,} had too little data to be judged; "
+            f"the last: {self.why[name]}"
+            for name, thin in self.thin.items()
+        ]
+        return few + [
             f"{name}: no window was full, the last one is filled to {fill.get(name, 0.0):.0%}"
             if self.rows[name]
             else f"{name}: no rows came"
@@ -69,8 +83,11 @@ class Account:
         >>> Account({"drift": 2}, is_table=True, alarms=1).in_words()
         '2 windows judged, 1 alarm, 0 rows flagged'
         """
-        counts = [(sum(self.windows.values()), "window", " judged"), (self.alarms, "alarm", "")]
-        counts.append((self.flagged, "row", " flagged"))
+        thin = self.thin.total()
+        counts = [(sum(self.windows.values()) - thin, "window", " judged")]
+        if thin:
+            counts.append((thin, "window", " with too little data"))
+        counts += [(self.alarms, "alarm", ""), (self.flagged, "row", " flagged")]
         if not self.is_table:
             counts.append((self.unusable, "unusable event", ""))
         text = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}{more}" for n, what, more in counts)

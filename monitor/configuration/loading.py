@@ -77,6 +77,7 @@ def examine(path: Path | None, environ: Mapping[str, str] | None = None, fitted:
             mistakes.append(
                 Mistake(*place_of(document.places, place), spelled(place), _written(value, base), expected, word)
             )
+    mistakes = [_with_variables(mistake, document) for mistake in mistakes]
     once = {(mistake.origin, mistake.path, mistake.expected): mistake for mistake in mistakes}.values()
     told = sorted(once, key=lambda mistake: (mistake.line == 0, mistake.line, mistake.column))
     return Report(None if told else settings, tuple(told), tuple(document.warnings))
@@ -99,6 +100,17 @@ def with_flags(section: S, name: str, flags: Mapping[str, Any]) -> S:
     except ValidationError as error:
         document = Document(values, {(): Place("the flags", 0, 0), **places}, [], [])
         raise ConfigurationError([mistake for _, mistake in mistakes_of(error, document, (name,))]) from None
+
+
+def _with_variables(mistake: Mistake, document: Document) -> Mistake:
+    """A mistake of a section in which variables have replaced values names them: the file may be right."""
+    if not mistake.line or not mistake.path:
+        return mistake
+    below = (f"{mistake.path}.", f"{mistake.path}[")
+    names = sorted(
+        {place.origin for path, place in document.places.items() if spelled(path).startswith(below) and not place.line}
+    )
+    return mistake._replace(expected=f"{mistake.expected}, with {', '.join(names)}") if names else mistake
 
 
 def _written(value: Any, base: Path) -> Any:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from monitor.configuration.document import Document, Path, place_of, spelled
 from monitor.configuration.mistakes import Mistake, nearest
 from monitor.configuration.schema import known_keys, known_values, sections_with
+from monitor.settings.section import Conflicts
 
 _WORDS = {
     "int_type": "expected a whole number",
@@ -42,8 +43,9 @@ def mistakes_of(error: ValidationError, document: Document, at: Path = ()) -> It
     found: dict[Path, list[tuple[Any, str, str]]] = {}
     for item in error.errors(include_url=False):
         path, value = _located((*at, *item["loc"]), document.values)
-        path, *told = _told(item, path, value, document.values)
-        found.setdefault(path, []).append((told[0], told[1], told[2]))
+        for part in _parts(item):
+            where, *told = _told(part, path, value, document.values)
+            found.setdefault(where, []).append((told[0], told[1], told[2]))
     for path, several in found.items():
         value, expected, word = several[0]
         others = [text.removeprefix("expected ") for _, text, _ in several[1:] if text != expected]
@@ -51,6 +53,16 @@ def mistakes_of(error: ValidationError, document: Document, at: Path = ()) -> It
         hidden = isinstance(value, (dict, list, tuple, SecretStr)) or path[-1:] == ("token",)
         shown = None if hidden else value
         yield path, Mistake(*place_of(document.places, path), spelled(path), shown, text, word)
+
+
+def _parts(item: ErrorDetails) -> Iterator[ErrorDetails]:
+    """One for each thing that a section says of itself."""
+    error = item.get("ctx", {}).get("error")
+    if not isinstance(error, Conflicts):
+        yield item
+        return
+    for text in error.texts:
+        yield ErrorDetails(type="value_error", loc=item["loc"], msg=text, input=item["input"])
 
 
 def _told(item: ErrorDetails, path: Path, value: Any, values: Any) -> tuple[Path, Any, str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr
 
 from monitor.settings.choosing import RedactRuleSettings, SampleRuleSettings
 from monitor.settings.quantities import Duration, Size, parse_duration, parse_size
-from monitor.settings.section import Section
+from monitor.settings.section import Conflict, Section
 from monitor.settings.values import (
     Address,
     AddressOrPath,
@@ -36,11 +37,10 @@ class ReceiverTlsSettings(Section):
     cert: str | None = Field(default=None, description="PEM file of the sidecar's own certificate, for mutual TLS.")
     key: str | None = Field(default=None, description="PEM file of its key; default: it is in `cert`.")
 
-    @model_validator(mode="after")
-    def _with_cert(self) -> ReceiverTlsSettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """A key by itself."""
         if self.key is not None and self.cert is None:
-            raise ValueError("key: is of no use without cert")
-        return self
+            yield Conflict("key: is of no use without cert", ("key", "cert"))
 
 
 class CaptureSettings(Section):
@@ -121,34 +121,37 @@ class CaptureSettings(Section):
     tls: ReceiverTlsSettings = Field(default=ReceiverTlsSettings(), description="TLS towards an https `url`.")
     grace: Duration = Field(default="10s", description="Time to drain after SIGTERM.")
 
-    @model_validator(mode="after")
-    def _fits(self) -> CaptureSettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Too little room, addresses that are one, what combined events and credentials need."""
         if parse_size(self.queue) < LEAST_QUEUE:
-            raise ValueError(f"queue: must be {LEAST_QUEUE // 1024}KiB at least: a smaller one has no room for a chunk")
+            words = f"queue: must be {LEAST_QUEUE // 1024}KiB at least: a smaller one has no room for a chunk"
+            yield Conflict(words, ("queue",))
         if not parse_duration(self.timeout) > 0:
-            raise ValueError("timeout: must be longer than 0")
-        return self
-
-    @model_validator(mode="after")
-    def _whole_exchanges(self) -> CaptureSettings:
-        if self.combined and self.mode != "all":
-            raise ValueError(f"combined: needs mode: all, not mode: {self.mode}")
-        if self.combined and any(rule.side is not None for rule in self.sample_rules):
-            raise ValueError("sample_rules: a combined event has no side: leave side out")
+            yield Conflict("timeout: must be longer than 0", ("timeout",))
         if same_place(self.admin, self.listen):
-            raise ValueError("admin: must be another address than listen")
+            yield Conflict("admin: must be another address than listen", ("admin", "listen"))
         if same_place(self.upstream, self.listen):
-            raise ValueError("upstream: is the sidecar's own listen; give the model server's address")
+            words = "upstream: is the sidecar's own listen; give the model server's address"
+            yield Conflict(words, ("upstream", "listen"))
         if self.tls != ReceiverTlsSettings() and not str(self.url or "").startswith("https:"):
-            raise ValueError("tls: is for an https url")
+            yield Conflict("tls: is for an https url", ("tls", "url"))
+        yield from self._choice()
+
+    def _choice(self) -> Iterator[Conflict]:
+        """Of what is captured, and what of it."""
+        if self.combined and self.mode != "all":
+            yield Conflict(f"combined: needs mode: all, not mode: {self.mode}", ("combined", "mode"))
+        if self.combined and any(rule.side is not None for rule in self.sample_rules):
+            words = "sample_rules: a combined event has no side: leave side out"
+            yield Conflict(words, ("combined", "sample_rules"))
         if not self.include:
-            raise ValueError("include: is empty: nothing would be captured")
+            yield Conflict("include: is empty: nothing would be captured", ("include",))
         if "inference" in self.exclude:
-            raise ValueError("exclude: to leave out the inference paths, leave the word inference out of include")
+            words = "exclude: to leave out the inference paths, leave the word inference out of include"
+            yield Conflict(words, ("exclude",))
         hidden = {rule.header.lower() for rule in self.redact if rule.header is not None}
-        for name in self.headers:
-            if name in _CREDENTIALS and name not in hidden:
-                raise ValueError(
-                    f"headers: {name} holds credentials: events carry it only with a rule for it under redact"
-                )
-        return self
+        if open_ := [name for name in self.headers if name in _CREDENTIALS and name not in hidden]:
+            words = (
+                f"headers: {', '.join(open_)} holds credentials: events carry it only with a rule for it under redact"
+            )
+            yield Conflict(words, ("headers", "redact"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
-from monitor.settings.section import Section, exactly_one, given
+from monitor.settings.section import Conflict, Section, exactly_one, given
 from monitor.settings.values import Number, Text
 
 _TARGETS = ("header", "pointer", "tensor", "column")
@@ -47,16 +48,17 @@ class RedactRuleSettings(Section):
                 return kind, name
         return "", ""
 
-    @model_validator(mode="after")
-    def _one_target(self) -> RedactRuleSettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Several targets, or none; one that is empty."""
         targets = given(self, _TARGETS)
         if len(targets) != 1:
-            raise ValueError(f"give exactly one of {', '.join(_TARGETS)} (given: {', '.join(targets) or 'none'})")
-        if not self.target[1]:
-            raise ValueError(f"{targets[0]}: is empty")
-        if self.pointer is not None and not re.fullmatch(_POINTER, self.pointer):
-            raise ValueError(
-                "pointer: a JSON pointer begins with /, for example /instances/*/name; "
-                "~ is written ~0, and / within a name ~1"
+            words = f"give exactly one of {', '.join(_TARGETS)} (given: {', '.join(targets) or 'none'})"
+            yield Conflict(words, _TARGETS)
+        for name in targets:
+            if not getattr(self, name):
+                yield Conflict(f"{name}: is empty", (name,))
+        if self.pointer and not re.fullmatch(_POINTER, self.pointer):
+            words = (
+                "a JSON pointer begins with /, for example /instances/*/name; ~ is written ~0, and / within a name ~1"
             )
-        return self
+            yield Conflict(f"pointer: {words}", ("pointer",))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from monitor.settings.quantities import Duration, in_words, parse_duration
-from monitor.settings.section import Section, exactly_one, given
+from monitor.settings.section import Conflict, Section, exactly_one, given
 from monitor.settings.values import Flag, Name, Number, Text, Whole
 
 _KINDS = ("count", "time", "sliding")
@@ -44,23 +45,25 @@ class WindowSettings(Section):
     sliding: Whole | None = Field(default=None, ge=1, description="The last so many rows, judged every `step` rows.")
     step: Whole | None = Field(default=None, ge=1, description="With sliding; default: a tenth of it.")
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> WindowSettings:
-        kinds = given(self, _KINDS)
+    def conflicts(self) -> Iterator[Conflict]:
+        """More than one kind of window, or none; what belongs to another kind."""
+        kinds, told = given(self, _KINDS), self.model_fields_set
         if len(kinds) != 1:
-            raise ValueError(f"give exactly one of count, time or sliding (given: {', '.join(kinds) or 'none'})")
+            words = f"give exactly one of count, time or sliding (given: {', '.join(kinds) or 'none'})"
+            yield Conflict(words, _KINDS)
         for key, kind in _ONLY_WITH.items():
-            if key in self.model_fields_set and kinds != [kind]:
-                raise ValueError(f"{key}: has no meaning without {kind}: leave it out")
-        if "sample" in self.model_fields_set and not self.merge:
-            raise ValueError("sample: has no meaning without merge: leave it out")
-        if "max_rows" in self.model_fields_set and self.merge:
-            raise ValueError("max_rows: has no meaning with merge, which sums up all rows: leave it out, or say sample")
+            if key in told and kind not in kinds:
+                yield Conflict(f"{key}: has no meaning without {kind}: leave it out", (key, kind))
+        if "sample" in told and not self.merge:
+            yield Conflict("sample: has no meaning without merge: leave it out", ("sample", "merge"))
+        if "max_rows" in told and self.merge:
+            words = "max_rows: has no meaning with merge, which sums up all rows: leave it out, or say sample"
+            yield Conflict(words, ("max_rows", "merge"))
         if self.time is not None and parse_duration(self.time) <= 0:
-            raise ValueError("time: expected a duration longer than 0")
+            yield Conflict("time: expected a duration longer than 0", ("time",))
         if self.sliding is not None and self.every > self.sliding:
-            raise ValueError(f"step: expected at most the window's {self.sliding:,} rows; others would not be judged")
-        return self
+            words = f"step: expected at most the window's {self.sliding:,} rows; others would not be judged"
+            yield Conflict(words, ("sliding", "step"))
 
     @property
     def every(self) -> int:
@@ -95,11 +98,10 @@ class DetectorSettings(Section):
     reference: Text | None = Field(default=None, description="CSV, Parquet or npz file to fit on at start.")
     params: dict[str, Any] = Field(default_factory=dict, description="The detector's own parameters.")
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> DetectorSettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Two origins, or none."""
         if (self.artifact is None) == (self.reference is None):
-            raise ValueError("give either artifact or reference")
-        return self
+            yield Conflict("give either artifact or reference", ("artifact", "reference"))
 
 
 class AlarmSettings(Section):

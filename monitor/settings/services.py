@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from monitor.settings.quantities import Duration, Size, parse_duration, parse_size
-from monitor.settings.section import Section
+from monitor.settings.section import Conflict, Section
 from monitor.settings.values import Address, Name, Whole
 
 
@@ -30,12 +31,11 @@ class TlsSettings(Section):
         default=None, description="PEM file of the CA that clients' certificates must be of (mutual TLS)."
     )
 
-    @model_validator(mode="after")
-    def _with_cert(self) -> TlsSettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Files by themselves."""
         for name in ("key", "client_ca"):
             if getattr(self, name) is not None and self.cert is None:
-                raise ValueError(f"{name} is of no use without cert")
-        return self
+                yield Conflict(f"{name}: is of no use without cert", (name, "cert"))
 
 
 class IngestSettings(Section):
@@ -65,13 +65,12 @@ class IngestSettings(Section):
         default=None, description="File with such tokens, one a line; read again when it changes."
     )
 
-    @model_validator(mode="after")
-    def _fits(self) -> IngestSettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Too little room, or time."""
         if parse_size(self.waiting) < max(2 * parse_size(self.max_body), 64 * 1024):
-            raise ValueError("waiting must be twice max_body and 64KiB at least")
+            yield Conflict("waiting: must be twice max_body and 64KiB at least", ("waiting", "max_body"))
         if not parse_duration(self.timeout) > 0:
-            raise ValueError("timeout must be longer than 0")
-        return self
+            yield Conflict("timeout: must be longer than 0", ("timeout",))
 
 
 class PayloadSettings(Section):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field
 
 from monitor.settings.quantities import Duration
-from monitor.settings.section import Section, exactly_one
+from monitor.settings.section import Conflict, Section, exactly_one
 from monitor.settings.values import Flag, Name, Text, Url, Whole
 
 
@@ -48,11 +49,10 @@ class CloudEventsSink(Section):
     timeout: Duration = Field(default="10s", description="Of one call to the receiver.")
     only_alarms: Flag = Field(default=False, description="Leave out findings that are no alarm.")
 
-    @model_validator(mode="after")
-    def _one_destination(self) -> CloudEventsSink:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Two destinations, or none."""
         if (self.url is None) == (self.topic is None):
-            raise ValueError("give either url or topic")
-        return self
+            yield Conflict("give either url or topic", ("url", "topic"))
 
 
 SinkSettings = Annotated[StoreSink | PrometheusSink | JsonLinesSink | CloudEventsSink, Field(discriminator="type")]

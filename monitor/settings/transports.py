@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from monitor.settings.quantities import Duration, Size, parse_duration
-from monitor.settings.section import Section
+from monitor.settings.section import Conflict, Section
 from monitor.settings.values import Flag, Name, Text, Whole
 
 _BROKER = r"(\[[0-9A-Fa-f:.%]+\]|[^\s:,/]+):[0-9]{1,5}"
@@ -30,15 +31,15 @@ class TransportSettings(Section):
     )
     retain: Size = Field(default="1GiB", description="What slow consumers may hold back before old records go.")
 
-    @model_validator(mode="after")
-    def _fits(self) -> TransportSettings:
-        _apart(self.summaries, self.topic, self.dead_letters)
-        return self
+    def conflicts(self) -> Iterator[Conflict]:
+        """Topics that are one."""
+        return _apart(self.summaries, self.topic, self.dead_letters)
 
 
-def _apart(summaries: str, topic: str, dead_letters: str) -> None:
+def _apart(summaries: str, topic: str, dead_letters: str) -> Iterator[Conflict]:
     if summaries in (topic, dead_letters):
-        raise ValueError("summaries: must be another topic than topic and dead_letters")
+        words = "summaries: must be another topic than topic and dead_letters"
+        yield Conflict(words, ("summaries", "topic", "dead_letters"))
 
 
 class SecuritySettings(Section):
@@ -58,19 +59,20 @@ class SecuritySettings(Section):
     password_env: str = Field(default="OFFPATH_KAFKA_PASSWORD", description="Variable that holds the password.")
     password_file: str | None = Field(default=None, description="File that holds it, instead of the variable.")
 
-    @model_validator(mode="after")
-    def _fits(self) -> SecuritySettings:
+    def conflicts(self) -> Iterator[Conflict]:
+        """What the protocol needs, and what it has no use for."""
         tls, sasl = self.protocol.endswith("SSL"), self.protocol.startswith("SASL_")
         if sasl and not self.username:
-            raise ValueError(f"protocol: {self.protocol} needs a username")
+            yield Conflict(f"protocol: {self.protocol} needs a username", ("protocol", "username"))
         if not sasl and self.username:
-            raise ValueError(f"username: protocol {self.protocol} shows none: say SASL_SSL or SASL_PLAINTEXT")
+            words = f"username: protocol {self.protocol} shows none: say SASL_SSL or SASL_PLAINTEXT"
+            yield Conflict(words, ("protocol", "username"))
         for name in ("ca", "cert", "key"):
             if not tls and getattr(self, name) is not None:
-                raise ValueError(f"{name}: protocol {self.protocol} uses none: say SSL or SASL_SSL")
-        if self.key is not None and self.cert is None:
-            raise ValueError("key: is of no use without cert")
-        return self
+                words = f"{name}: protocol {self.protocol} uses none: say SSL or SASL_SSL"
+                yield Conflict(words, ("protocol", name))
+        if tls and self.key is not None and self.cert is None:
+            yield Conflict("key: is of no use without cert", ("protocol", "key", "cert"))
 
 
 class KafkaTransportSettings(Section):
@@ -105,17 +107,17 @@ class KafkaTransportSettings(Section):
     )
     session_timeout: Duration = Field(default="45s", description="After it a worker that is gone loses its partitions.")
 
-    @model_validator(mode="after")
-    def _fits(self) -> KafkaTransportSettings:
-        for address in self.bootstrap.split(","):
-            if not re.fullmatch(_BROKER, address.strip()):
-                raise ValueError("bootstrap: expected host:port, for example kafka:9092, or several with commas")
+    def conflicts(self) -> Iterator[Conflict]:
+        """Addresses that are none, topics that are one."""
+        if not all(re.fullmatch(_BROKER, address.strip()) for address in self.bootstrap.split(",")):
+            words = "bootstrap: expected host:port, for example kafka:9092, or several with commas"
+            yield Conflict(words, ("bootstrap",))
         if self.state in (self.topic, self.dead_letters, self.summaries):
-            raise ValueError("state: must be another topic than topic, dead_letters and summaries")
-        _apart(self.summaries, self.topic, self.dead_letters)
+            words = "state: must be another topic than topic, dead_letters and summaries"
+            yield Conflict(words, ("state", "topic", "dead_letters", "summaries"))
+        yield from _apart(self.summaries, self.topic, self.dead_letters)
         if not parse_duration(self.timeout) >= 1:
-            raise ValueError("timeout: expected 1s at least")
-        return self
+            yield Conflict("timeout: expected 1s at least", ("timeout",))
 
 
 def _transport_type(value: Any) -> Any:

@@ -67,7 +67,8 @@ def write_reference(folder: Path, kind: str) -> str:
         pyarrow = pytest.importorskip("pyarrow", reason='Parquet needs pip install "offpath[parquet]"')
         from pyarrow import parquet
 
-        table = pyarrow.table({"age": [float(a) for a, _ in rows], "sex": [s for _, s in rows]})
+        of_pandas = {"__index_level_0__": list(range(len(rows)))}  # a frame that was filtered
+        table = pyarrow.table({"age": [float(a) for a, _ in rows], "sex": [s for _, s in rows], **of_pandas})
         parquet.write_table(table, folder / name)
     else:
         (folder / name).write_text(CSV)
@@ -408,6 +409,20 @@ def test_replay_says_why_there_is_nothing_to_say(folder: Path, capsys: pytest.Ca
         "drift: no rows came",
         "0 windows judged, 0 alarms, 0 rows flagged, 0 unusable events; passed over: 1 unknown model",
     ]
+
+
+def test_replay_does_not_count_windows_with_too_little_data_as_judged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_both(capsys)
+    document = yaml.safe_load((folder / "offpath.yaml").read_text())
+    for monitor in document["monitors"]:
+        monitor["window"] = {"time": "10s"}
+    (folder / "offpath.yaml").write_text(yaml.safe_dump(document))
+    (folder / "some.csv").write_text("sex,age\n" + "F,21\n" * 50)
+    *_, why, summary = run(capsys, "replay --table some.csv --monitor drift").splitlines()
+    assert why.startswith("drift: of 4 windows 4 had too little data to be judged; the last: too little data: 10 rows,")
+    assert summary == "0 windows judged, 4 windows with too little data, 0 alarms, 0 rows flagged"
 
 
 def test_replay_over_too_short_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -308,6 +308,39 @@ def test_a_mistake_in_the_environment_names_the_variable(folder: Path, variable:
     assert mistake.origin == variable
 
 
+def test_a_mistake_of_a_section_names_the_variable_that_made_it(folder: Path) -> None:
+    (mistake,) = check(folder, GOOD, OFFPATH_MONITORS__DRIFT__WINDOW__COUNT="")
+    assert mistake.path == "monitors[0].window"
+    assert mistake.expected.endswith("(given: none), with OFFPATH_MONITORS__DRIFT__WINDOW__COUNT")
+
+
+@pytest.mark.parametrize(
+    ("window", "paths"),
+    [
+        ("{count: 100, lateness: 10s, step: 10}", ["lateness", "step"]),
+        ("{time: 0s, step: 3}", ["time", "step"]),
+        ("{count: 100, sliding: 100, lateness: 10s, merge: true}", ["", "lateness", "merge"]),
+        ("{count: 100, time: 5m, step: 0}", ["", "step"]),
+        ("{count: many}", ["count"]),
+        ("{count: 100, lateness: many, step: 10}", ["lateness", "step"]),
+        ("{time: many, lateness: 5s, step: 10}", ["time", "step"]),
+        ("{time: 5m, smple: 9, merge: false, max_rows: 0}", ["smple", "max_rows"]),
+    ],
+)
+def test_all_that_is_wrong_with_a_section_is_told_at_once(folder: Path, window: str, paths: list[str]) -> None:
+    """And nothing that follows from a value that is wrong itself."""
+    found = check(folder, GOOD.replace("{count: 100}", window))
+    assert [mistake.path.removeprefix("monitors[0].window").removeprefix(".") for mistake in found] == paths
+
+
+def test_conflicts_are_told_beside_wrong_values(folder: Path) -> None:
+    wrong = "capture: {upstream: 'localhost:9081', mode: reqest, headers: [cookie, x-api-key], tls: {key: k}}\nworker:"
+    found = check(folder, GOOD.replace("worker:", wrong))
+    assert [mistake.path for mistake in found] == [
+        f"capture.{key}" for key in ("upstream", "mode", "headers", "tls.key")
+    ]
+
+
 def test_a_section_that_is_only_in_the_environment(folder: Path) -> None:
     (folder / "offpath.yaml").write_text("models: []\n")
     loaded = configuration.load(folder / "offpath.yaml", {"OFFPATH_INGEST__MAX_BODY": "10MiB"})

@@ -51,7 +51,7 @@ def test_seldons_bare_kafka_headers() -> None:
         namespace="seldon", endpoint="default", protocol="seldon", content_type="application/json",
     )  # fmt: skip
     assert (found.model, found.namespace, found.protocol, found.request_id) == ("classifier", "seldon", "seldon", "r")
-    assert found.id == "t/3:7", "named after its position"
+    assert found.id == "t/3:7@5.500000", "named after its position and the record's time"
     assert found.time == 5.5, "the record's timestamp"
     assert found.derived == ("missing_id", "missing_time")
 

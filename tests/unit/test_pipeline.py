@@ -331,7 +331,14 @@ def test_what_is_no_loss_is_only_counted(entry: Delivery, counted: str) -> None:
 
 def test_an_event_without_id_is_judged_and_named_by_its_place() -> None:
     outcome = fresh().process("t/0", [delivery(4, [[1, 190]], id="")])
-    assert [f.event_id for f in outcome.findings] == ["t/0:4"]
+    assert [f.event_id for f in outcome.findings] == ["t/0:4@0.000000"]
+
+
+def test_events_without_id_at_the_same_place_of_a_log_begun_anew_have_findings_of_their_own() -> None:
+    one = delivery(4, [[1, 190]], id="")
+    later = one._replace(record=one.record._replace(timestamp=60.0))
+    first, again, anew = (fresh().process("t/0", [entry]).findings[0].id for entry in (one, one, later))
+    assert first == again != anew
 
 
 def test_a_detector_that_fails_hurts_only_its_event() -> None:
