@@ -18,8 +18,7 @@ class Columns:
     """Picks columns out of payloads.
 
     Columns are matched by name where the payload knows one of their names, else by position; names that nobody
-    configured are then passed over. Without configured features every payload is flattened to ``(n, d)`` and all of it
-    is judged.
+    configured are then passed over. Without features every payload is flattened to ``(n, d)`` and all of it is taken.
 
     Parameters
     ----------
@@ -132,6 +131,44 @@ class Columns:
 
     def _chosen(self, x: Array) -> Array:
         return x if self._pick is None else x[:, self._pick]
+
+
+class FoundColumns:
+    """Columns that nobody has named: as the first payload names them, if it does.
+
+    >>> from monitor.codecs.v1 import V1Codec
+    >>> found = FoundColumns()
+    >>> [found.rows(V1Codec().decode(body, {})).tolist() for body in (
+    ...     b'{"instances": [{"age": 39, "hours": 40}]}', b'{"instances": [{"hours": 20, "age": 50}]}')]
+    [[[39.0, 40.0]], [[50.0, 20.0]]]
+    >>> [feature.name for feature in found.features]
+    ['age', 'hours']
+    """
+
+    def __init__(self, tensor: str | None = None) -> None:
+        self._tensor = tensor
+        self._columns: Columns | None = None
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Empty where the payload has no names."""
+        return () if self._columns is None else self._columns.features
+
+    def rows(self, tensors: Tensors) -> Array:
+        """As :meth:`Columns.rows`."""
+        columns = self._columns or Columns([Feature(name) for name in _named(tensors, self._tensor)], self._tensor)
+        rows = columns.rows(tensors)
+        if len(rows):
+            self._columns = columns
+        return rows
+
+
+def _named(tensors: Tensors, tensor: str | None) -> Sequence[str]:
+    """The names that a payload gives its columns."""
+    if tensor is not None or len(tensors) == 1:
+        one = tensors.get(tensor) if tensor is not None else next(iter(tensors.values()))
+        return () if one is None else one.columns
+    return list(tensors) if all(len(one.data) == one.data.size for one in tensors.values() if one.data.ndim) else ()
 
 
 def _flat(tensor: Tensor) -> npt.NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from detectors import artifact, registry
 from detectors.agreement import differences
-from detectors.base import DetectorError, Feature, Meta, to_json
+from detectors.base import DetectorError, Feature, Meta, default_features, to_json
 from monitor import tables
 from monitor.configuration.columncheck import Column
 from monitor.configuration.detectorcheck import parameters
@@ -28,13 +28,12 @@ def check_fitted(
     wanted = monitor.get("detector")
     if not isinstance(wanted, dict) or str(wanted.get("type")) not in registry.DETECTOR_TYPES:
         return
-    here: Path = (*at, "detector")
     folder, reference = wanted.get("artifact"), wanted.get("reference")
     if isinstance(folder, str) and reference is None:
         yield from _artifact(monitor, wanted, FilePath(folder), columns, at, base)
     elif isinstance(reference, str) and folder is None:
         made = _made(wanted)
-        yield from _reference(FilePath(reference), columns, made, (*here, "reference"), base)
+        yield from _reference(FilePath(reference), columns, made, monitor, at, base)
         if made is not None:
             yield from _window(monitor, made.meta, at)
 
@@ -75,6 +74,8 @@ def _artifact(
         return
     if columns:
         yield from _columns(folder, fitted, columns, at)
+    elif columns is not None:
+        yield from _sides(monitor, fitted, at)
     yield from _parameters(registry.sift_params(kind, parameters(wanted))[0], held["params"], at)
     yield from _window(monitor, meta, at)
 
@@ -98,6 +99,14 @@ def _columns(folder: FilePath, fitted: Sequence[Feature], columns: Sequence[Colu
             yield Found((*columns[column].path, key), now, expected)
 
 
+def _sides(monitor: Mapping[str, Any], fitted: Sequence[Feature], at: Path) -> Iterator[Found]:
+    """Without configured columns the detector's are looked for in the payloads, but whose they are, nothing says."""
+    if monitor.get("side") == "joined" and tuple(fitted) != default_features(len(fitted)):
+        names = ", ".join(feature.name for feature in fitted)[:200]
+        expected = f"needs features and outputs of the model: which of {names} are the request's, which the response's"
+        yield Found((*at, "side"), "joined", expected)
+
+
 def _parameters(given: Mapping[str, Any], had: Mapping[str, Any], at: Path) -> Iterator[Found]:
     for name, value in given.items():
         if name not in had or to_json(value) == had[name]:
@@ -110,8 +119,14 @@ def _parameters(given: Mapping[str, Any], had: Mapping[str, Any], at: Path) -> I
 
 
 def _reference(
-    path: FilePath, columns: Sequence[Column] | None, made: Any, here: Path, base: FilePath
+    path: FilePath,
+    columns: Sequence[Column] | None,
+    made: Any,
+    monitor: Mapping[str, Any],
+    at: Path,
+    base: FilePath,
 ) -> Iterator[Found]:
+    here: Path = (*at, "detector", "reference")
     if not path.is_file():
         yield Found(here, str(path), "there is no such file", near_path(str(path), base))
         return
@@ -122,6 +137,8 @@ def _reference(
     except tables.TableError as error:
         yield Found(here, None, str(error))
         return
+    if not columns:
+        yield from _sides(monitor, table.features, at)
     wrong = "" if made is None else _fit(made, table)
     if wrong:
         yield Found(here, str(path), wrong)

@@ -13,13 +13,15 @@ import numpy.typing as npt
 from detectors.base import Array, Meta, Verdict, as_rows, default_features
 from monitor import tables
 from monitor.codecs.detect import decode
+from monitor.columns import FoundColumns
 from monitor.findings import MonitorSpec
 from monitor.pipeline import Pipeline
+from monitor.routing import Feed
 from monitor.settings import ModelSettings, MonitorSettings, Settings
 from monitor.strangers import strangers
 from monitor.transport.log import EmbeddedLog
 from monitor.windows import Batch, Rows
-from monitor.wiring.monitors import selected_features
+from monitor.wiring.monitors import selected_features, selection
 from monitor.wiring.routes import fetcher, route
 from sinks.base import Position
 
@@ -52,8 +54,13 @@ def captured_rows(
         monitor.name, model.namespace, model.name, collector, selected_features(model, monitor),
         lambda _: EveryRow(), "",
     )  # fmt: skip
-    routes = [route(model, [monitor], {monitor.name: spec})]
-    pipeline = Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
+    request, response = selection(model, monitor)
+    found = FoundColumns(monitor.tensor) if not spec.features and monitor.side != "joined" else None
+    if found is not None:
+        feed = Feed(request and found, response and found, (spec,))
+    else:
+        feed = Feed(request, response, (spec,))
+    pipeline = Pipeline([route(model, (feed,))], decode, settings.worker.lookback, fetcher(settings))
     total = sum(stats.end - stats.start for stats in log.stats(settings.transport.topic))
     done, unusable = 0, Counter[str]()
     for block in log.scan(settings.transport.topic):
@@ -68,7 +75,7 @@ def captured_rows(
         why = f"; events that could not be used: {reasons}" if reasons else ""
         raise tables.TableError(f"{path}: holds no rows for monitor {monitor.name}{why}")
     rows = np.concatenate(collector.rows)
-    features = spec.features or default_features(rows.shape[1])
+    features = spec.features or (found and found.features) or default_features(rows.shape[1])
     odd = (strangers(feature, rows[:, i]) for i, feature in enumerate(features))
     return Captured(tables.Table(rows, features, tuple(filter(None, odd))), unusable)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from detectors import artifact, registry
 from detectors.agreement import Difference, differences
-from detectors.base import Detector, DetectorError, Feature
+from detectors.base import Detector, DetectorError, Feature, default_features
 from detectors.merging import Summariser
 from detectors.online import Online
 from monitor import tables
@@ -48,10 +48,18 @@ def features_of(settings: Sequence[FeatureSettings]) -> tuple[Feature, ...]:
     return tuple(Feature(feature.name, feature.type, feature.categories) for feature in settings)
 
 
-def selection(model: ModelSettings, monitor: MonitorSettings) -> tuple[Columns | None, Columns | None]:
-    """What the monitor takes of the request and of the response; ``None`` for a side that it does not look at."""
+def selection(
+    model: ModelSettings, monitor: MonitorSettings, fitted: Sequence[Feature] = ()
+) -> tuple[Columns | None, Columns | None]:
+    """What the monitor takes of the request and of the response; ``None`` for a side that it does not look at.
+
+    Where the model's columns are not configured, they are those that the detector was ``fitted`` on, if it knows their
+    names; of joined sides it does not know which is whose.
+    """
     request, response = features_of(model.features), features_of(model.outputs)
     picks = monitor.columns
+    if picks is None and monitor.side != "joined" and tuple(fitted) != default_features(len(fitted)):
+        request, response = request or tuple(fitted), response or tuple(fitted)
     if monitor.side == "request":
         return Columns(request, monitor.tensor, picks), None
     if monitor.side == "response":

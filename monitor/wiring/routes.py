@@ -20,7 +20,8 @@ from monitor.wiring.monitors import selection
 
 def build_pipeline(settings: Settings, specs: Sequence[MonitorSpec]) -> Pipeline:
     """The pipeline over all models; monitors that select the same rows share one feed."""
-    routes = [route(model, settings.monitors, {spec.name: spec for spec in specs}) for model in settings.models]
+    by_name = {spec.name: spec for spec in specs}
+    routes = [route(model, _feeds(model, settings.monitors, by_name)) for model in settings.models]
     return Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
 
 
@@ -42,15 +43,25 @@ def fetcher(settings: Settings) -> Callable[[PayloadEvent], PayloadEvent]:
     return fetch
 
 
-def route(model: ModelSettings, monitors: Sequence[MonitorSettings], specs: Mapping[str, MonitorSpec]) -> ModelRoute:
+def _feeds(
+    model: ModelSettings, monitors: Sequence[MonitorSettings], specs: Mapping[str, MonitorSpec]
+) -> tuple[Feed, ...]:
     groups: dict[tuple[Any, ...], list[MonitorSettings]] = {}
     for monitor in monitors:
         if monitor.model == model.name:
-            key = monitor.side, monitor.tensor, monitor.columns, monitor.window.merge
+            columns = monitor.columns or specs[monitor.name].features
+            key = monitor.side, monitor.tensor, columns, monitor.window.merge
             groups.setdefault(key, []).append(monitor)
-    feeds = tuple(
-        Feed(*selection(model, members[0]), tuple(specs[member.name] for member in members))
+    return tuple(
+        Feed(
+            *selection(model, members[0], specs[members[0].name].features),
+            tuple(specs[member.name] for member in members),
+        )
         for members in groups.values()
     )
+
+
+def route(model: ModelSettings, feeds: tuple[Feed, ...]) -> ModelRoute:
+    """Which events are the model's, and what becomes of them."""
     match = {name: pattern for name, pattern in model.match.model_dump().items() if pattern is not None}
     return ModelRoute(model.name, model.namespace, {"model": model.name, **match}, model.protocol, feeds)

@@ -358,6 +358,61 @@ def test_replay_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert " drift " not in only
 
 
+def unnamed(folder: Path, **changes: Any) -> None:
+    """The configuration, without the model's columns, and both monitors on all of them."""
+    document = yaml.safe_load((folder / "offpath.yaml").read_text())
+    document["models"] = [{"name": "m"}]
+    for monitor in document["monitors"]:
+        monitor.pop("columns", None)
+        monitor.update(changes)
+    (folder / "offpath.yaml").write_text(yaml.safe_dump(document))
+
+
+@pytest.mark.parametrize("kind", ["artifact", "reference"])
+@pytest.mark.parametrize("named", [True, False])
+def test_columns_that_nobody_configured_are_those_of_the_detector(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str, named: bool
+) -> None:
+    """By name and with their labels, in whatever order, and whatever else the payload holds; else by position."""
+    detector: dict[str, Any] = {"type": "TabularDrift", "params": {"ert": 10_000}, kind: "train.csv"}
+    if kind == "artifact":
+        run(capsys, "fit --type TabularDrift --reference train.csv --param ert=10000 --out fitted --windows 0")
+        detector["artifact"] = "fitted"
+    unnamed(folder, detector=detector)
+    rows: list[Any] = [line.split(",") for line in CSV.splitlines()[1:]]
+    rows = [{"id": i, "sex": sex, "age": int(age)} if named else [int(age), sex] for i, (age, sex) in enumerate(rows)]
+    log = wiring.open_log(configuration.load(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, [row]) for i, row in enumerate(rows)])
+    log.close()
+    said = run(capsys, "replay --monitor drift").splitlines()
+    assert said == ["12 windows judged, 0 alarms, 0 rows flagged, 0 unusable events"]
+
+
+def test_a_log_whose_payloads_name_their_columns_is_fitted_by_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unnamed(folder, detector={"type": "KSDrift", "artifact": "x"})
+    rows = [{"age": i % 50, "pay": 1000 + 7 * i % 50} for i in range(400)]
+    log = wiring.open_log(configuration.load_unfitted(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, [row if i % 2 else dict(reversed(row.items()))]) for i, row in enumerate(rows)])
+    log.close()
+    said = run(capsys, "fit --config offpath.yaml --monitor drift --log .offpath/log.db --windows 0")
+    assert "columns   pay, age\n" in said
+    assert run(capsys, "replay --monitor drift").splitlines()[-1].startswith("8 windows judged, 0 alarms")
+
+
+def test_joined_sides_of_a_detector_with_names_need_configured_columns(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unnamed(folder, detector={"type": "TabularDrift", "reference": "train.csv"}, side="joined")
+    (mistake, _) = configuration.check(folder / "offpath.yaml", {})
+    assert mistake.path == "monitors[0].side"
+    assert "which of age, sex are the request's" in mistake.expected
+    np.savez(folder / "train.npz", x_ref=np.random.default_rng(0).normal(size=(200, 3)))
+    unnamed(folder, detector={"type": "KSDrift", "reference": "train.npz"})
+    assert configuration.check(folder / "offpath.yaml", {}) == ()
+
+
 def test_replay_over_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit_both(capsys)
     (folder / "young.csv").write_text("sex,age\n" + "F,21\nM,22\n" * 100)
