@@ -22,6 +22,26 @@ class Record(NamedTuple):
     timestamp: float
 
 
+class Pattern:
+    """What the headers of many records have in common. Patterns are told apart by identity, and never change.
+
+    ``shared`` are the headers that are the same in all, ``unlike`` the names of those that differ; a record has no
+    others. Of these, ``given`` were chosen by somebody else: their values may hold anything.
+    """
+
+    __slots__ = ("given", "shared", "unlike")
+
+    def __init__(self, shared: Mapping[str, str], unlike: Sequence[str], given: Sequence[str]) -> None:
+        self.shared, self.unlike, self.given = dict(shared), tuple(unlike), tuple(given)
+
+
+class Patterned(dict[str, str]):
+    """Headers made of a pattern, so that a publisher need not look at what is shared. Nobody changes what is there."""
+
+    __slots__ = ("pattern",)
+    pattern: Pattern
+
+
 class Unavailable(ConnectionError):
     """The destination cannot take records now; the same call may succeed later.
 

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 from monitor.capture.selection import Kind
 
 if TYPE_CHECKING:
+    from re import Match
+
+    from monitor.capture.express import Known
+    from monitor.capture.http1_forms import Form, Forms
     from monitor.capture.route import Route
 
 
@@ -129,12 +133,13 @@ class Exchange:
     ``model`` is named in the message itself, where the path names none (gRPC); it may become known after ``begin``.
     Until then it is ``naming``, if a message will name it, and what depends on the model is not decided.
     ``request_id``, ``route`` and ``held`` (a complete request that waits for its response to become one event with
-    it) are the recorder's.
+    it) are the recorder's; so is ``known``, what it knows of the form of the request's head, if that took no parser.
     """
 
     __slots__ = (
         "held",
         "kind",
+        "known",
         "method",
         "model",
         "naming",
@@ -153,15 +158,34 @@ class Exchange:
         self.status = 0
         self.kind: Kind | None = None
         self.route: Route | None = None
+        self.known: Known | None = None
         self.held = self.naming = False
 
 
+class ShortWay(Protocol):
+    """Takes whole messages whose heads are of a form that came before."""
+
+    forms: Forms
+
+    def ask(self, form: Form, found: Match[bytes], body: bytes, now: float) -> Exchange | None:
+        """Record a request: an exchange that is complete but for its response, or ``None`` if that takes a parser."""
+        ...
+
+    def answer(self, exchange: Exchange, form: Form, found: Match[bytes], body: bytes, now: float) -> bool:
+        """Record the response of an exchange of :meth:`ask`; false if that takes a parser."""
+        ...
+
+
 class Recorder(Protocol):
-    """Takes what a parser found. ``wanted``: the headers that it wants kept, :data:`WANTED` among them."""
+    """Takes what a parser found. ``wanted``: the headers that it wants kept, :data:`WANTED` among them.
+
+    ``short`` is the way of whole messages whose heads take no parser; ``None``: all messages are needed in their parts.
+    """
 
     memory: Memory
     max_body: int
     wanted: frozenset[bytes]
+    short: ShortWay | None
 
     def begin(self, exchange: Exchange) -> None:
         """The request's headers are complete: decide its ``kind``, and which of its messages are ``wanted``."""

@@ -30,6 +30,7 @@ class Http1:
         self._responses = Responses(self, recorder)
         self._request_parser = httptools.HttpRequestParser(self._requests)
         self._response_parser = httptools.HttpResponseParser(self._responses)
+        self._short = recorder.short
         self._offer: bytearray | None = None
         self._head = bytearray()
         self.pipelines = False
@@ -45,6 +46,22 @@ class Http1:
         """
         self.now = now
         speaker = self._requests if side == CLIENT else self._responses
+        if self._short is None or speaker.exchange is not None:
+            self._parse(side, speaker, data)
+        elif not self._whole(speaker, data):
+            self._parse(side, speaker, data)
+            self._short.forms.learn(side, data)
+
+    def _whole(self, speaker: Requests | Responses, data: bytes) -> bool:
+        """Whether no parser is needed."""
+        try:
+            return speaker.whole(data)
+        except Exception as error:
+            report(error)
+            raise UnparsableError("internal") from error
+
+    def _parse(self, side: int, speaker: Requests | Responses, data: bytes) -> None:
+        """What takes the parser."""
         try:
             if side == CLIENT:
                 self._from_client(data)
@@ -76,6 +93,16 @@ class Http1:
     def method(self) -> str:
         """Of the request whose headers are complete."""
         return str(self._request_parser.get_method().decode("latin-1"))
+
+    def lasts(self, side: int) -> bool:
+        """Whether that side's message, which is complete, leaves the connection open."""
+        parser = self._request_parser if side == CLIENT else self._response_parser
+        return bool(parser.should_keep_alive())
+
+    @property
+    def offers(self) -> bool:
+        """Whether the client has offered to upgrade, and has no answer yet."""
+        return self._offer is not None
 
     @property
     def upgrading(self) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from re import Match
 from typing import Protocol
 
-from monitor.capture.exchange import Exchange, Message, Recorder
+from monitor.capture.exchange import Exchange, Message, Recorder, ShortWay
+from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.header_names import CODING, IGNORED, LENGTH, HeaderNames
+from monitor.capture.http1_forms import Form
 
 LONGEST_TEXT = 1024
 """Bytes of a path or of a header's value that are kept."""
@@ -33,6 +36,15 @@ class Connection(Protocol):
         ...
 
     @property
+    def offers(self) -> bool:
+        """Whether the client has offered to upgrade, and has no answer yet."""
+        ...
+
+    def lasts(self, side: int) -> bool:
+        """Whether that side's message, which is complete, leaves the connection open."""
+        ...
+
+    @property
     def upgrading(self) -> bool:
         """Whether the request being parsed offers to upgrade."""
         ...
@@ -44,7 +56,10 @@ class Connection(Protocol):
 
 
 class _Side:
-    """Callbacks of httptools that both sides share."""
+    """What both sides share: callbacks of httptools, and whole messages that need no parser.
+
+    ``over``: the last message that the parser read was its connection's last.
+    """
 
     message: Message
     exchange: Exchange | None
@@ -59,6 +74,19 @@ class _Side:
         self._captured = self._measured = False
         self._in_head = True
         self.quiet = 0
+        self.over = False
+
+    def whole(self, data: bytes) -> bool:
+        """Between two messages: whether the chunk is one message, no more and no less, that is recorded now."""
+        short = self._recorder.short
+        if short is None or self.over or self._connection.offers or (known := short.forms.find(data)) is None:
+            return False
+        form, found = known
+        end = found.end()
+        return len(data) - end == int(found[form.length]) and self._record(short, form, found, data[end:])
+
+    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes) -> bool:
+        raise NotImplementedError
 
     def on_header(self, name: bytes, value: bytes) -> None:
         kept = self._names[name]
@@ -92,6 +120,16 @@ class Requests(_Side):
     def __init__(self, connection: Connection, recorder: Recorder) -> None:
         super().__init__(connection, recorder)
         self._goes_on = False
+
+    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes) -> bool:
+        connection = self._connection
+        exchanges = connection.exchanges
+        if len(exchanges) >= MOST_PIPELINED or (exchange := short.ask(form, found, body, connection.now)) is None:
+            return False
+        if exchanges:
+            connection.pipelines = True
+        exchanges.append(exchange)
+        return True
 
     def on_message_begin(self) -> None:
         if self._goes_on:
@@ -131,6 +169,7 @@ class Requests(_Side):
             self._goes_on = True  # the parser stops here; its body is still to come
             return
         self._goes_on = False
+        self.over = not self._connection.lasts(CLIENT)
         exchange, self.exchange = self.exchange, None
         assert exchange is not None
         self.message.done = True
@@ -140,6 +179,13 @@ class Requests(_Side):
 
 class Responses(_Side):
     """The upstream's side."""
+
+    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes) -> bool:
+        exchanges = self._connection.exchanges
+        if not exchanges or not short.answer(exchanges[0], form, found, body, self._connection.now):
+            return False
+        del exchanges[0]
+        return True
 
     @property
     def ends_with_connection(self) -> bool:
@@ -168,6 +214,7 @@ class Responses(_Side):
 
     def on_message_complete(self) -> None:
         assert self.exchange is not None
+        self.over = not self._connection.lasts(UPSTREAM)
         exchange, self.exchange = self.exchange, None
         self._captured = False  # bytes may follow one that ended with the connection
         if exchange.status < 200:

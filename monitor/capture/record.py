@@ -14,7 +14,7 @@ import orjson
 from monitor.capture.bodies import WITHHELD, Bodies
 from monitor.capture.choosing import Chooser
 from monitor.capture.claims import Claims
-from monitor.capture.exchange import WANTED, Exchange, Memory, Message
+from monitor.capture.exchange import WANTED, Exchange, Memory, Message, ShortWay
 from monitor.capture.metrics import Counters, sample
 from monitor.capture.plan import Shipping
 from monitor.capture.redaction import LENGTH, Redactor
@@ -53,6 +53,7 @@ class Recorder(Chooser):
     ) -> None:
         super().__init__(plan, Redactor(plan.redact, plan.columns, key) if plan.redact else None, counters)
         self.memory = Memory(plan.held)
+        self.short: ShortWay | None = None
         self.max_body = plan.max_body
         self.wanted = WANTED | {name.encode() for name in plan.headers}
         self._put, self._offset, self._claims = put, offset, claims

@@ -24,13 +24,13 @@ from monitor.capture.board import Board
 from monitor.capture.claims import Claims, SafePublisher
 from monitor.capture.conversation import Conversation
 from monitor.capture.destination import open_publisher
+from monitor.capture.express import Express
 from monitor.capture.frames import CLOSE, DATA, EOF, GAP, HOLE, MISSING, FrameReader
 from monitor.capture.keys import read_key
 from monitor.capture.metrics import Counters
 from monitor.capture.orphans import Adoption, orphans
 from monitor.capture.outbox import Outbox
 from monitor.capture.plan import Shipping, read_plan, shipping_of
-from monitor.capture.record import Recorder
 from monitor.capture.shelf import NO_SPOOL, Shelf
 from monitor.capture.spool import Spool
 
@@ -53,12 +53,13 @@ class Intake(asyncio.Protocol):
     counters, board : what the relay is to know, and where it reads it.
     """
 
-    def __init__(self, recorder: Recorder, outbox: Outbox, counters: Counters, board: Board) -> None:
+    def __init__(self, recorder: Express, outbox: Outbox, counters: Counters, board: Board) -> None:
         self._recorder, self._outbox, self._counters, self._board = recorder, outbox, counters, board
         self._loop = asyncio.get_running_loop()
         self._frames = FrameReader()
         self._conversations: dict[int, Conversation] = {}
         self._open: dict[int, int] = {}
+        self._touched: dict[int, Conversation] = {}
         self._received = self._records = 0
         self._marks: deque[tuple[int, int]] = deque()
         self._settled = 0
@@ -69,6 +70,7 @@ class Intake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._frames.drain(data, self.frame)
+        self._tally()
         if (len(data) < MUCH or self._outbox.crowded) and not self._transport.is_closing():
             self._transport.pause_reading()
             self._loop.call_later(REST_SECONDS, self._go_on)
@@ -110,10 +112,16 @@ class Intake(asyncio.Protocol):
         elif kind == CLOSE:
             conversation.close()
             del self._conversations[connection]
-        if still := conversation.open_messages:
-            self._open[connection] = still
-        else:
-            self._open.pop(connection, None)
+        self._touched[connection] = conversation
+
+    def _tally(self) -> None:
+        """Count the open messages of the connections that something came from."""
+        for connection, conversation in self._touched.items():
+            if still := conversation.open_messages:
+                self._open[connection] = still
+            else:
+                self._open.pop(connection, None)
+        self._touched.clear()
 
     def _mark(self) -> None:
         """Note which records came of the frames so far: those are settled when these are."""
@@ -170,7 +178,7 @@ async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes, le
             intake.settled(records)
 
     outbox = Outbox(publisher, shelf, counters, limit=plan.buffer, settled=settled)
-    recorder = Recorder(plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, claims)
+    recorder = Express(plan, outbox.put, counters, lambda: time.time() - time.monotonic(), key, claims)
     intake = Intake(recorder, outbox, counters, board)
     transport, _ = await loop.connect_accepted_socket(lambda: intake, tap)
     outbox.start()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from monitor.transport.cloudevent_http import http_headers
-from sinks.records import Record
+from sinks.records import Pattern, Patterned, Record
 
 UNLIKE = frozenset({"ce_id", "ce_time", "ce_requestid", "ce_latencyms", "ce_traceparent", "ce_tracestate"})
 """Attributes that differ from event to event: never remembered."""
@@ -75,6 +76,18 @@ class _Form(NamedTuple):
     fields: tuple[str, ...]
 
 
+class _Template(NamedTuple):
+    """A pattern's head, with places for what differs and for the body's length; ``size`` is how many headers there are.
+
+    ``values`` picks what differs, ``given`` names those of which it must be seen that they need no encoding.
+    """
+
+    head: str
+    size: int
+    values: Callable[[Mapping[str, str]], tuple[str, ...]]
+    given: tuple[str, ...]
+
+
 class Requests:
     """Encodes records for one endpoint.
 
@@ -86,6 +99,7 @@ class Requests:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._forms: dict[tuple[object, ...], _Form] = {}
+        self._templates: dict[Pattern, _Template] = {}
         self.authorize("")
 
     def authorize(self, token: str) -> None:
@@ -96,11 +110,14 @@ class Requests:
             + (f"authorization: {authorization}\r\n" if authorization else "")
         )
         self._forms.clear()
+        self._templates.clear()
 
     def encode(self, record: Record) -> bytes:
         """The request: head and body."""
         key, headers, body, _ = record
         body = body or b""
+        if type(headers) is Patterned and (head := self._filled(headers, len(body))):
+            return head.encode("latin-1") + body
         get = headers.get
         kind = (key, len(headers), get("ce_type"), get("ce_path"), get("ce_status"), get("content-type"))
         form = self._forms.get(kind)
@@ -115,6 +132,29 @@ class Requests:
         else:
             head = form.written + "".join(map(str.__add__, form.fields, values))
         return f"{head}\r\ncontent-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+
+    def _filled(self, headers: Patterned, length: int) -> str:
+        """The head, if the pattern tells all of it."""
+        head, size, values, given = self._templates.get(headers.pattern) or self._template(headers.pattern)
+        if len(headers) != size:
+            return ""
+        for name in given:
+            if not _plain(headers[name]):
+                return ""
+        return head % (*values(headers), length)
+
+    def _template(self, pattern: Pattern) -> _Template:
+        """What is written of records of a pattern."""
+        shared = self._first + _written(http_headers(Record(None, pattern.shared, None, 0.0)))
+        fields = "".join(f"\r\n{name.replace('ce_', 'ce-', 1)}: %s" for name in pattern.unlike)
+        head = shared.replace("%", "%%") + fields + "\r\ncontent-length: %d\r\n\r\n"
+        template = _Template(
+            head, len(pattern.shared) + len(pattern.unlike), itemgetter(*pattern.unlike), pattern.given
+        )
+        if len(self._templates) >= REMEMBERED:
+            self._templates.clear()
+        self._templates[pattern] = template
+        return template
 
     def _remember(self, kind: tuple[object, ...], record: Record) -> _Form:
         """The form of events like this one."""

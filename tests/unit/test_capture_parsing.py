@@ -26,6 +26,7 @@ class Heard:
     def __init__(self, max_body: int = 10_000, memory: int = 1_000_000) -> None:
         self.memory, self.max_body, self.wanted = Memory(memory), max_body, WANTED
         self.told: list[tuple[Any, ...]] = []
+        self.short = None
 
     def begin(self, exchange: Exchange) -> None:
         exchange.kind = "inference"
