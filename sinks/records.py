@@ -26,13 +26,15 @@ class Pattern:
     """What the headers of many records have in common. Patterns are told apart by identity, and never change.
 
     ``shared`` are the headers that are the same in all, ``unlike`` the names of those that differ; a record has no
-    others. Of these, ``given`` were chosen by somebody else: their values may hold anything.
+    others. Of these, ``given`` were chosen by somebody else: their values may hold anything. ``blank`` is a record's
+    headers before they differ.
     """
 
-    __slots__ = ("given", "shared", "unlike")
+    __slots__ = ("blank", "given", "shared", "unlike")
 
     def __init__(self, shared: Mapping[str, str], unlike: Sequence[str], given: Sequence[str]) -> None:
         self.shared, self.unlike, self.given = dict(shared), tuple(unlike), tuple(given)
+        self.blank = {**self.shared, **dict.fromkeys(unlike, "")}
 
 
 class Patterned(dict[str, str]):

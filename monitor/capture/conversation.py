@@ -70,7 +70,10 @@ class Conversation:
                     self._lose("gap")
                     self._skip(side)
                     return
-            self._parse(side, data, now)
+            try:  # as _parse does: a call saved is a call saved
+                self._parser.feed(side, data, now)  # type: ignore[union-attr]  # talking takes a parser
+            except UnparsableError as error:
+                self._failed(error, side)
         elif self.state == NEW:
             self._begin(side, data, now)
         elif self.state == LOST:

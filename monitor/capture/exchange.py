@@ -118,13 +118,21 @@ class Message:
     event was made of it, perhaps before it ended, when its body was full.
     """
 
-    __slots__ = ("body", "done", "ended", "headers", "started", "told", "wanted")
+    __slots__ = ("_body", "_memory", "done", "ended", "headers", "started", "told", "wanted")
 
     def __init__(self, memory: Memory) -> None:
         self.headers: dict[str, str] = {}
-        self.body = Body(memory)
+        self._memory = memory
+        self._body: Body | None = None
         self.started = self.ended = 0.0
         self.done = self.wanted = self.told = False
+
+    @property
+    def body(self) -> Body:
+        """What there is of it; made when it is asked for, as most messages come whole."""
+        if self._body is None:
+            self._body = Body(self._memory)
+        return self._body
 
 
 class Exchange:

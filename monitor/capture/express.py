@@ -31,7 +31,8 @@ _REQUESTS, _RESPONSES = sample("events_total", side="request"), sample("events_t
 
 
 class Known(NamedTuple):
-    """What is known of requests of one form. ``identity`` is the group of the request id, or 0.
+    """What is known of requests of one form. ``identity`` is the group of the request id, or 0, ``traces`` the
+    groups of its trace context.
 
     ``answers`` are the patterns of their responses, by the responses' form.
     """
@@ -39,6 +40,7 @@ class Known(NamedTuple):
     pattern: Pattern
     route: Route
     identity: int
+    traces: tuple[tuple[str, int], ...]
     answers: dict[Form, Pattern]
 
 
@@ -75,12 +77,12 @@ class Express(Recorder):
             given = found[known.identity].decode()
             exchange.request_id = given if len(given) <= LONGEST_ATTRIBUTE else attribute(given)
         else:
-            exchange.request_id = self.identity()
+            exchange.request_id = f"{self._run}-{next(self._next):x}"
         request = exchange.request
         request.started = request.ended = now
         request.wanted = request.done = request.told = exchange.response.wanted = True
-        if "traceparent" in form.groups:
-            request.headers = {name: found[form.groups[name]].decode() for name in _TRACES if name in form.groups}
+        if known.traces:
+            request.headers = {name: found[group].decode() for name, group in known.traces}
         self._counters[_REQUESTS] += 1
         self._send(exchange, known.pattern, form, found, body, now)
         return exchange
@@ -92,31 +94,29 @@ class Express(Recorder):
             return False
         pattern = known.answers.get(form) or self._study_answer(known, exchange, form, found)
         self._counters[_RESPONSES] += 1
-        self._send(exchange, pattern, form, found, body, now, now - exchange.request.started)
+        self._send(exchange, pattern, form, found, body, now)
         return True
 
     def _send(
-        self,
-        exchange: Exchange,
-        pattern: Pattern,
-        form: Form,
-        found: Match[bytes],
-        body: bytes,
-        now: float,
-        latency: float | None = None,
+        self, exchange: Exchange, pattern: Pattern, form: Form, found: Match[bytes], body: bytes, now: float
     ) -> None:
         moment = now + self._offset()
-        headers = Patterned(pattern.shared)
+        second = int(moment)
+        if second != self._second:
+            self._time(moment)
+        headers = Patterned(pattern.blank)
         headers.pattern = pattern
-        headers["ce_id"] = self.identity()
-        headers["ce_time"] = self._time(moment)
+        headers["ce_id"] = f"{self._run}-{next(self._next):x}"
+        headers["ce_time"] = f"{self._written}.{int((moment - second) * 1e6):06d}Z"
         headers["ce_requestid"] = exchange.request_id
-        if latency is not None:
+        if form.status:
+            latency = now - exchange.request.started
             headers["ce_latencyms"] = f"{latency * 1000:.3f}" if latency > 0.0 else "0.000"
         if self._by_request:
             headers["ce_partitionkey"] = exchange.request_id
-        for name, value in exchange.request.headers.items():  # traces
-            headers["ce_" + name] = attribute(value)
+        if exchange.request.headers:  # traces
+            for name, value in exchange.request.headers.items():
+                headers["ce_" + name] = attribute(value)
         if LENGTH in form.groups:
             headers[LENGTH] = found[form.groups[LENGTH]].decode()
         if self._claims is not None:
@@ -139,7 +139,8 @@ class Express(Recorder):
         told = self._headers(exchange, "request", 0.0)
         self._describe(told, exchange.request)
         identity = groups.get("x-request-id") or groups.get("ce-id") or 0
-        known = self._known[form] = Known(self._pattern(told), route, identity, {})
+        traces = tuple((name, groups[name]) for name in _TRACES if name in groups and "traceparent" in groups)
+        known = self._known[form] = Known(self._pattern(told), route, identity, traces, {})
         return known
 
     def _study_answer(self, known: Known, exchange: Exchange, form: Form, found: Match[bytes]) -> Pattern:

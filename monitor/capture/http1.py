@@ -48,17 +48,15 @@ class Http1:
         speaker = self._requests if side == CLIENT else self._responses
         if self._short is None or speaker.exchange is not None:
             self._parse(side, speaker, data)
-        elif not self._whole(speaker, data):
-            self._parse(side, speaker, data)
-            self._short.forms.learn(side, data)
-
-    def _whole(self, speaker: Requests | Responses, data: bytes) -> bool:
-        """Whether no parser is needed."""
+            return
         try:
-            return speaker.whole(data)
+            if speaker.whole(data):
+                return
         except Exception as error:
             report(error)
             raise UnparsableError("internal") from error
+        self._parse(side, speaker, data)
+        self._short.forms.learn(side, data)
 
     def _parse(self, side: int, speaker: Requests | Responses, data: bytes) -> None:
         """What takes the parser."""

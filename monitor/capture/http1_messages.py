@@ -75,13 +75,21 @@ class _Side:
         self._in_head = True
         self.quiet = 0
         self.over = False
+        self._short = recorder.short
+        self._form: Form | None = None
 
     def whole(self, data: bytes) -> bool:
         """Between two messages: whether the chunk is one message, no more and no less, that is recorded now."""
-        short = self._recorder.short
-        if short is None or self.over or self._connection.offers or (known := short.forms.find(data)) is None:
+        short, form = self._short, self._form
+        if short is None or self.over or self._connection.offers:
             return False
-        form, found = known
+        found = form.match(data) if form is not None else None
+        if found is None:
+            if (known := short.forms.find(data)) is None:
+                return False
+            form, found = known
+            self._form = form
+        assert form is not None
         end = found.end()
         return len(data) - end == int(found[form.length]) and self._record(short, form, found, data[end:])
 

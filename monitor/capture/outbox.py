@@ -200,7 +200,13 @@ class Outbox:
         self._timer = asyncio.get_running_loop().call_later(SPILL_SECONDS, self._slow)
 
     def _take(self) -> list[Record]:
-        batch: list[Record] = []
+        batch: list[Record]
+        if len(self._pending) <= BATCH and self._bytes <= BATCH_BYTES:
+            batch = list(self._pending)
+            self._pending.clear()
+            self._bytes = 0
+            return batch
+        batch = []
         size = 0
         while self._pending and len(batch) < BATCH:
             one = size_of(self._pending[0])

@@ -61,7 +61,7 @@ class Intake(asyncio.Protocol):
         self._open: dict[int, int] = {}
         self._touched: dict[int, Conversation] = {}
         self._received = self._records = 0
-        self._marks: deque[tuple[int, int]] = deque()
+        self._marks: deque[tuple[int, int]] = deque()  # records, and the frames that they came of: settled together
         self._settled = 0
         self.ended = asyncio.Event()
 
@@ -102,7 +102,11 @@ class Intake(asyncio.Protocol):
         if kind == DATA:
             self._received += 1
             conversation.data(side, payload, moment)
-            self._mark()
+            accepted, marks = self._outbox.accepted, self._marks  # these records came of the frames so far
+            if marks and marks[-1][0] == accepted:
+                marks[-1] = (accepted, self._received)
+            else:
+                marks.append((accepted, self._received))
         elif kind == EOF:
             conversation.eof(side, moment)
         elif kind == GAP:
@@ -122,14 +126,6 @@ class Intake(asyncio.Protocol):
             else:
                 self._open.pop(connection, None)
         self._touched.clear()
-
-    def _mark(self) -> None:
-        """Note which records came of the frames so far: those are settled when these are."""
-        accepted, marks = self._outbox.accepted, self._marks
-        if marks and marks[-1][0] == accepted:
-            marks[-1] = (accepted, self._received)
-        else:
-            marks.append((accepted, self._received))
 
     def end(self) -> None:
         """The tap has ended: whatever is incomplete stays so."""

@@ -106,9 +106,11 @@ class Tap:
         link.turn = side
         link.known = True
         self.frames += 1
-        self._parts.append(_pack(DATA, side, len(data), link.number, monotonic()))
-        self._parts.append(data)
-        self._took(size)
+        self._parts += (_pack(DATA, side, len(data), link.number, monotonic()), data)
+        self.held += size
+        self._gathered += size
+        if self._timer is None or self._gathered >= self._block:
+            self._took()
 
     def count(self) -> None:
         """Bring the counter of copies up to date."""
@@ -192,11 +194,11 @@ class Tap:
 
     def _control(self, frame: bytes) -> None:
         self._parts.append(frame)
-        self._took(len(frame))
+        self.held += len(frame)
+        self._gathered += len(frame)
+        self._took()
 
-    def _took(self, size: int) -> None:
-        self.held += size
-        self._gathered += size
+    def _took(self) -> None:
         if self._gathered >= self._block:
             self._seal()
             if not self._blocked:

@@ -98,11 +98,11 @@ class HttpPublisher:
 
     def _shares(self, records: Sequence[Record]) -> list[list[Record]]:
         """The records for each connection: a key's all on one."""
+        if len({record.key for record in records}) == 1:
+            return [list(records)]
         chains: dict[str | None, list[Record]] = {}
         for record in records:
             chains.setdefault(record.key, []).append(record)
-        if len(chains) == 1:
-            return list(chains.values())
         shares: list[list[Record]] = [[] for _ in range(min(len(chains), len(self._lanes)))]
         for chain in sorted(chains.values(), key=len, reverse=True):
             min(shares, key=len).extend(chain)
@@ -115,6 +115,8 @@ class HttpPublisher:
         backoff, failures = FIRST_BACKOFF, 0
         while True:
             answers, problem = await lane.exchange(list(map(self._requests.encode, waiting)))
+            if len(answers) == len(waiting) and answers.count(answers[0]) == len(answers) and answers[0].taken:
+                return _Outcome(refused=refused)
             again, retry_after = [], 0.0
             for record, answer in zip(waiting, answers, strict=False):
                 if answer.status < 300:
