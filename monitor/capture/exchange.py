@@ -175,8 +175,11 @@ class ShortWay(Protocol):
 
     forms: Forms
 
-    def ask(self, form: Form, found: Match[bytes], body: bytes, now: float) -> Exchange | None:
-        """Record a request: an exchange that is complete but for its response, or ``None`` if that takes a parser."""
+    def ask(self, form: Form, found: Match[bytes], body: bytes, since: float, now: float) -> Exchange | None:
+        """Record a request that began at ``since`` and ended now.
+
+        Returns an exchange that is complete but for its response, or ``None`` if that takes a parser.
+        """
         ...
 
     def answer(self, exchange: Exchange, form: Form, found: Match[bytes], body: bytes, now: float) -> bool:

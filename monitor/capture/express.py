@@ -62,7 +62,7 @@ class Express(Recorder):
         self.short = self if plain else None
         self._known: dict[Form, Known | None] = {}
 
-    def ask(self, form: Form, found: Match[bytes], body: bytes, now: float) -> Exchange | None:
+    def ask(self, form: Form, found: Match[bytes], body: bytes, since: float, now: float) -> Exchange | None:
         """Record a request: an exchange that is complete but for its response, or ``None`` if that takes a parser."""
         try:
             known = self._known[form]
@@ -79,7 +79,7 @@ class Express(Recorder):
         else:
             exchange.request_id = f"{self._run}-{next(self._next):x}"
         request = exchange.request
-        request.started = request.ended = now
+        request.started, request.ended = since, now
         request.wanted = request.done = request.told = exchange.response.wanted = True
         if known.traces:
             request.headers = {name: found[group].decode() for name, group in known.traces}

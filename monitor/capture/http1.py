@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 
 import httptools
 
@@ -49,14 +50,36 @@ class Http1:
         if self._short is None or speaker.exchange is not None:
             self._parse(side, speaker, data)
             return
+        other = self._responses if side == CLIENT else self._requests
+        if other.begun is not None:  # what belongs to what is the parser's to find out
+            self._release(1 - side, other)
         try:
             if speaker.whole(data):
                 return
         except Exception as error:
+            if speaker.begun is not None:
+                speaker.release()
             report(error)
             raise UnparsableError("internal") from error
+        fresh = speaker.begun is None
+        if not fresh:
+            self._release(side, speaker)
         self._parse(side, speaker, data)
-        self._short.forms.learn(side, data)
+        if fresh:
+            self._short.forms.learn(side, data)
+
+    def _release(self, side: int, speaker: Requests | Responses) -> None:
+        """Let the parser have what came of a message."""
+        data, since = speaker.release()
+        now, self.now = self.now, since
+        self._parse(side, speaker, data)
+        self.now = now
+
+    def _release_all(self) -> None:
+        for side, speaker in ((CLIENT, self._requests), (UPSTREAM, self._responses)):
+            if speaker.begun is not None:
+                with suppress(UnparsableError):  # it is over anyway
+                    self._release(side, speaker)
 
     def _parse(self, side: int, speaker: Requests | Responses, data: bytes) -> None:
         """What takes the parser."""
@@ -84,6 +107,7 @@ class Http1:
     def eof(self, side: int, now: float) -> None:
         """That side ended in good order: a response without a length is complete now."""
         self.now = now
+        self._release_all()
         if side == UPSTREAM and self._responses.ends_with_connection:
             self._responses.on_message_complete()
 
@@ -117,12 +141,14 @@ class Http1:
         """Messages that have begun and are not complete."""
         request = self._requests.exchange
         still = int(request is not None and not request.request.done)
+        still += (self._requests.begun is not None) + (self._responses.begun is not None)
         for exchange in self.exchanges:
             still += (exchange.response.started > 0 and not exchange.response.done) + exchange.held
         return still
 
     def abandon(self, reason: str) -> None:
         """Give up what is incomplete."""
+        self._release_all()
         exchanges = list(self.exchanges)
         if self._requests.exchange is not None and self._requests.exchange not in exchanges:
             exchanges.append(self._requests.exchange)  # still in its head, or answered before it was whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from re import Match
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from monitor.capture.exchange import Exchange, Message, Recorder, ShortWay
 from monitor.capture.frames import CLIENT, UPSTREAM
@@ -13,6 +13,9 @@ from monitor.capture.http1_forms import Form
 
 LONGEST_TEXT = 1024
 """Bytes of a path or of a header's value that are kept."""
+
+LONGEST_BEGUN = 64 * 1024
+"""Bytes that may be missing of a body for it to be waited for without a parser."""
 
 MOST_PIPELINED = 1024
 """Requests of a connection that may wait for their answers."""
@@ -55,6 +58,17 @@ class Connection(Protocol):
         ...
 
 
+class Begun(NamedTuple):
+    """A message of a known form that has come in part: its pieces and their bytes, how many are missing, its moment."""
+
+    form: Form
+    found: Match[bytes]
+    parts: list[bytes]
+    size: int
+    missing: int
+    since: float
+
+
 class _Side:
     """What both sides share: callbacks of httptools, and whole messages that need no parser.
 
@@ -77,12 +91,18 @@ class _Side:
         self.over = False
         self._short = recorder.short
         self._form: Form | None = None
+        self.begun: Begun | None = None
 
     def whole(self, data: bytes) -> bool:
-        """Between two messages: whether the chunk is one message, no more and no less, that is recorded now."""
+        """Between two messages: whether the chunk is one message, no more and no less, that is recorded now.
+
+        One in pieces is kept until the last one comes: see :meth:`release`.
+        """
         short, form = self._short, self._form
         if short is None or self.over or self._connection.offers:
             return False
+        if self.begun is not None:
+            return self._goes_on_with(short, self.begun, data)
         found = form.match(data) if form is not None else None
         if found is None:
             if (known := short.forms.find(data)) is None:
@@ -90,10 +110,46 @@ class _Side:
             form, found = known
             self._form = form
         assert form is not None
-        end = found.end()
-        return len(data) - end == int(found[form.length]) and self._record(short, form, found, data[end:])
+        end, now = found.end(), self._connection.now
+        missing = int(found[form.length]) - len(data) + end
+        if not missing:
+            return self._record(short, form, found, data[end:], now)
+        if not (0 < missing <= LONGEST_BEGUN and self._due() and self._recorder.memory.take(len(data))):
+            return False
+        self.begun = Begun(form, found, [data], len(data), missing, now)
+        return True
 
-    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes) -> bool:
+    def release(self) -> tuple[bytes, float]:
+        """The message that has begun and is no more to be waited for: its bytes, and when it began."""
+        begun, self.begun = self.begun, None
+        assert begun is not None
+        self._recorder.memory.give(begun.size)
+        return b"".join(begun.parts), begun.since
+
+    def _due(self) -> bool:
+        """Whether it is this side's turn to begin a message."""
+        raise NotImplementedError
+
+    def _goes_on_with(self, short: ShortWay, begun: Begun, data: bytes) -> bool:
+        """Whether the chunk belongs to the message that has begun, and no more follows in it."""
+        missing = begun.missing - len(data)
+        memory = self._recorder.memory
+        if missing < 0 or not memory.take(len(data)):
+            return False
+        begun.parts.append(data)
+        if missing:
+            self.begun = begun._replace(size=begun.size + len(data), missing=missing)
+            return True
+        memory.give(len(data))
+        body = b"".join(begun.parts)[begun.found.end() :]
+        if not self._record(short, begun.form, begun.found, body, begun.since):
+            begun.parts.pop()
+            return False
+        memory.give(begun.size)
+        self.begun = None
+        return True
+
+    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes, since: float) -> bool:
         raise NotImplementedError
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -129,10 +185,16 @@ class Requests(_Side):
         super().__init__(connection, recorder)
         self._goes_on = False
 
-    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes) -> bool:
+    def _due(self) -> bool:
+        return len(self._connection.exchanges) < MOST_PIPELINED
+
+    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes, since: float) -> bool:
         connection = self._connection
         exchanges = connection.exchanges
-        if len(exchanges) >= MOST_PIPELINED or (exchange := short.ask(form, found, body, connection.now)) is None:
+        if (
+            len(exchanges) >= MOST_PIPELINED
+            or (exchange := short.ask(form, found, body, since, connection.now)) is None
+        ):
             return False
         if exchanges:
             connection.pipelines = True
@@ -188,7 +250,18 @@ class Requests(_Side):
 class Responses(_Side):
     """The upstream's side."""
 
-    def _record(self, short: ShortWay, form: Form, found: Match[bytes], body: bytes) -> bool:
+    def _due(self) -> bool:
+        exchanges = self._connection.exchanges
+        return bool(exchanges) and exchanges[0].known is not None
+
+    def _record(
+        self,
+        short: ShortWay,
+        form: Form,
+        found: Match[bytes],
+        body: bytes,
+        since: float,  # noqa: ARG002 - a response's moment is its end
+    ) -> bool:
         exchanges = self._connection.exchanges
         if not exchanges or not short.answer(exchanges[0], form, found, body, self._connection.now):
             return False

@@ -115,12 +115,8 @@ class HttpPublisher:
         backoff, failures = FIRST_BACKOFF, 0
         while True:
             answers, problem = await lane.exchange(list(map(self._requests.encode, waiting)))
-            if len(answers) == len(waiting) and answers.count(answers[0]) == len(answers) and answers[0].taken:
-                return _Outcome(refused=refused)
             again, retry_after = [], 0.0
-            for record, answer in zip(waiting, answers, strict=False):
-                if answer.status < 300:
-                    continue
+            for record, answer in _not_taken(waiting, answers):
                 if answer.retried:
                     again.append(record)
                     problem, retry_after = str(answer), max(retry_after, answer.retry_after)
@@ -196,3 +192,10 @@ class HttpPublisher:
 
     def _safe(self, text: str) -> str:
         return text.replace(self._token, "[token]") if self._token else text
+
+
+def _not_taken(records: Sequence[Record], answers: Sequence[Answer]) -> list[tuple[Record, Answer]]:
+    """As a rule none: then all answers are the same."""
+    if answers and answers[0].taken and answers.count(answers[0]) == len(answers):
+        return []
+    return [pair for pair in zip(records, answers, strict=False) if not pair[1].taken]

@@ -6,7 +6,7 @@ from typing import Any
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.capture.conversation import Conversation
@@ -82,6 +82,8 @@ def test_what_is_like_before_takes_no_parser(monkeypatch: pytest.MonkeyPatch) ->
         *usual,
         request("Host: b", "Content-Type: application/json", "X-Request-Id: r-2", body=b"[1, 2]"),
         response("Content-Type: application/json", "Date: tomorrow", body=b""),
+        *pieces(request("Host: c", "Content-Type: application/json", "X-Request-Id: r-3", body=b"[3, 4]"), 100),
+        *pieces(response("Content-Type: application/json", "Date: never", body=b"[5, 6]"), 98),
     ]
     same(script)
     fed = []
@@ -102,7 +104,7 @@ def test_what_is_like_before_takes_no_parser(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(httptools, name, lambda callbacks, real=real: Spy(real, callbacks))
     records, _ = hear(Express, script)
     assert fed == [data for _, data in usual]
-    assert [record.value for record in records[2:]] == [b"[1, 2]", b""]
+    assert [record.value for record in records[2:]] == [b"[1, 2]", b"", b"[3, 4]", b"[5, 6]"]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,13 @@ def test_every_plan(plan: dict[str, Any]) -> None:
         ],
         **plan,
     )
+
+
+def pieces(step: tuple[int, bytes], at: int) -> Script:
+    """A chunk in two: ``at`` so many percent, 100 for the end of its head."""
+    side, data = step
+    cut = data.index(b"\r\n\r\n") + 4 if at == 100 else len(data) * at // 100
+    return [(side, data[:cut]), (side, data[cut:])]
 
 
 OFFER = (CLIENT, b"GET /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -202,6 +211,7 @@ def response_of(lines: tuple[str, ...], start: str, body: bytes) -> tuple[int, b
     return response(*lines, start=start, body=body)
 
 
+@settings(deadline=None)  # a form's first message takes longer
 @given(conversations())
 @example([request(), response(), request("Connection: close"), response(), request(), response()])
 @example([request(), response(), request(), response("Connection: close"), request(), response()])
@@ -210,6 +220,10 @@ def response_of(lines: tuple[str, ...], start: str, body: bytes) -> tuple[int, b
 @example([request(), response(start="HTTP/1.0 200 OK"), request(), response()] * 2)
 @example([request(), response(), (CLIENT, request()[1] * 2), response(), response()])
 @example([request(), response(), request(), response(start="HTTP/1.1 103 Early"), response()])
+@example([request(), response(), *pieces(request(), 3), *pieces(response(), 2), *pieces(request(), 90)])
+@example([request(), response(), pieces(request(), 100)[0], response(), pieces(request(), 100)[1], response()])
+@example([request(), response(), request(), pieces(response(), 50)[0], request(), pieces(response(), 50)[1]])
+@example([request(), response(), (CLIENT, pieces(request(), 100)[0][1]), (CLIENT, b"{}" + request()[1]), response()])
 @example([request(f"Traceparent: {TRACE}", "Tracestate: a=1"), response()] * 3)
 @example([request("Tracestate: a=1"), response()] * 3)
 @example([request(), response(), (CLIENT, b"HEAD /v1 HTTP/1.1\r\n\r\n"), response(body=b"")] * 2)
@@ -233,6 +247,7 @@ def test_learning_is_bounded() -> None:
     assert not forms.find(request("X-0: b")[1])
 
 
+@settings(deadline=None)
 @given(
     st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=20),
     st.sampled_from(["text/plain", 'a/b; c="d%e"', "é"]),
