@@ -22,6 +22,7 @@ from report import Row, main, row
 
 from monitor.capture.claims import Claims
 from monitor.capture.conversation import Conversation
+from monitor.capture.express import Express
 from monitor.capture.frames import CLIENT, UPSTREAM
 from monitor.capture.metrics import Counters
 from monitor.capture.plan import Shipping
@@ -44,6 +45,7 @@ class Option(NamedTuple):
     plan: dict[str, Any] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
     gzipped: bool = False
     claims: bool = False
+    recorder: type[Recorder] = Express
 
 
 def rule(kind: str, name: str, action: str) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def rule(kind: str, name: str, action: str) -> dict[str, Any]:
 
 OPTIONS = (
     Option("off"),
+    Option("off, every message by the parser", recorder=Recorder),
     Option("patterns", {"include": ("inference", "/score"), "exclude": ("*test*",)}),
     Option("sample 0.5", {"sample": 0.5}),
     Option("sample 0", {"sample": 0.0}),
@@ -74,7 +77,7 @@ class Runner:
         counters = Counters()
         claims = Claims(lambda: PayloadStore(folder, 1 << 30, 86400.0), 256 * 1024, counters, time.monotonic)
         plan = Shipping("http://sidecar", **option.plan)
-        recorder = Recorder(plan, lambda _: None, counters, time.time, KEY, claims if option.claims else None)
+        recorder = option.recorder(plan, lambda _: None, counters, time.time, KEY, claims if option.claims else None)
         self.conversation = Conversation(recorder, counters)
         rows = max(1, (size - 17) // (len(json.dumps(ROW)) + 2))
         body, answer = (json.dumps(v).encode() for v in ({"instances": [ROW] * rows}, {"predictions": [0.25] * rows}))

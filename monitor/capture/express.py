@@ -57,7 +57,8 @@ class Express(Recorder):
         claims: Claims | None = None,
     ) -> None:
         super().__init__(plan, put, counters, offset, key, claims)
-        plain = plan.mode == "all" and not (plan.combined or plan.inflate or plan.redact or plan.headers)
+        whole = plan.mode == "all" and plan.sample >= 1.0 and not plan.sample_rules
+        plain = whole and not (plan.combined or plan.inflate or plan.redact or plan.headers)
         self.forms = Forms(self.wanted)
         self.short = self if plain else None
         self._known: dict[Form, Known | None] = {}
@@ -130,7 +131,7 @@ class Express(Recorder):
         kind, _ = self._select(form.method, form.path)
         route = self._routes[form.path]
         groups = form.groups
-        if kind != "inference" or route.rates is not None or "seldon-skip-logging" in groups:
+        if kind != "inference" or "seldon-skip-logging" in groups:
             self._known[form] = None
             return None
         exchange = Exchange(self.memory)
