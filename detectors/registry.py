@@ -29,6 +29,7 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "CVMDriftOnline": "detectors.drift.cvm_online:CVMDriftOnline",
         "FETDriftOnline": "detectors.drift.fet_online:FETDriftOnline",
         "MMDDriftOnline": "detectors.drift.mmd_online:MMDDriftOnline",
+        "LSDDDriftOnline": "detectors.drift.lsdd_online:LSDDDriftOnline",
         "IForest": "detectors.outlier.isolation_forest:IForest",
         "Mahalanobis": "detectors.outlier.mahalanobis:Mahalanobis",
         "KNN": "detectors.outlier.knn:KNN",

@@ -33,13 +33,16 @@ class DensityDifference:
     centers : ``(L, e)`` of the kernels.
     sigma : bandwidth of the kernels.
     penalty : lambda.
+
+    ``turn`` is the ``(L, L)`` matrix from a row's kernel values to coordinates, in which the squared distance of two
+    samples' means is the statistic.
     """
 
     def __init__(self, reference: Array, centers: Array, sigma: float, penalty: float) -> None:
         self.reference, self.centers, self.sigma, self.penalty = reference, centers, sigma, penalty
         values, vectors = _eigen(centers, sigma)
         # 2 theta^T h - theta^T H theta, in eigenvectors: h_i^2 (e_i + 2 lambda) / (e_i + lambda)^2.
-        self._turn = vectors * (np.sqrt(values + 2.0 * penalty) / (values + penalty))
+        self.turn = vectors * (np.sqrt(values + 2.0 * penalty) / (values + penalty))
         self._known = self._coordinates(reference)
         self._drawn: tuple[tuple[int, int, int], list[Array]] | None = None
 
@@ -50,7 +53,7 @@ class DensityDifference:
         return cls(reference, centers, sigma, _penalty(reference, centers, sigma, rd_max, seed))
 
     def _coordinates(self, points: Array) -> Array:
-        return _kernels(points, self.centers, self.sigma, self._turn)
+        return _kernels(points, self.centers, self.sigma, self.turn)
 
     def permute(self, window: Array, n_permutations: int, seed: int) -> tuple[Permuted, float]:
         """The statistic of ``window`` of shape ``(m, e)``, those of so many permutations of the labels, and the

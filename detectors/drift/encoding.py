@@ -29,3 +29,12 @@ def encode(columns: Sequence[ColumnReference], rows: Array) -> Array:
         else:
             parts.append(np.eye(len(column.values) + 1)[cell_of(column, x)])
     return np.concatenate(parts, axis=1)
+
+
+def encode_filled(columns: Sequence[ColumnReference], rows: Array) -> Array:
+    """The same of rows that may have missing values: they count as the reference's mean, or as no category."""
+    filled = rows.copy()
+    for j, column in enumerate(columns):
+        mean = column.moments[0] if column.feature.kind == "numeric" else np.nan
+        filled[~np.isfinite(filled[:, j]), j] = mean
+    return encode(columns, filled)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from detectors.base import Array, Reason
-from detectors.drift.columns import ColumnReference
+from detectors.base import Array, Feature, Parts, Reason
+from detectors.drift.columns import ColumnReference, to_arrays
 from detectors.drift.proportions import share_p
+from detectors.drift.tabular import TabularDrift
 from detectors.drift.words import categorical_reason, missing_reason, numeric_reason
 
 _CLEAR = 0.01
-"""Level from which a change of the share of missing values is told."""
+"""Level from which a change of a column, or of its share of missing values, is told."""
 
 
 def explain(
@@ -20,6 +22,18 @@ def explain(
 ) -> tuple[Reason, ...]:
     """What changed in these columns, most important first, of the rows ``(w, d)`` of a window."""
     return tuple(reason for j in columns for reason in _of(references[j], n_ref, window[:, j]))
+
+
+def explain_jointly(
+    references: Sequence[ColumnReference], features: Sequence[Feature], n_ref: int, window: Array
+) -> tuple[Reason, ...]:
+    """Which columns of a window changed by themselves, or that none did, of rows that drift as a whole."""
+    tested = [[c.feature.name, c.feature.kind, list(c.feature.categories)] for c in references]
+    params = TabularDrift(p_val=_CLEAR, min_rows=2).meta.params
+    state = {"n_ref": n_ref, "tested": tested}
+    by_column = TabularDrift.from_parts(Parts(params, state, to_arrays(references), tuple(features)))
+    told = "the columns' joint distribution changed, no single column did"
+    return by_column.predict(window).reasons or (Reason("", "distribution", math.nan, math.nan, told),)
 
 
 def _of(column: ColumnReference, n_ref: int, values: Array) -> Iterator[Reason]:

@@ -11,10 +11,10 @@ from scipy.spatial.distance import cdist
 
 from detectors.base import Array, DetectorError, Parts, Reason
 from detectors.drift.channels import Channel, Codes, missing_shares
-from detectors.drift.columns import ColumnReference, to_arrays
-from detectors.drift.encoding import encode
+from detectors.drift.columns import ColumnReference
+from detectors.drift.encoding import encode_filled
+from detectors.drift.explaining import explain_jointly
 from detectors.drift.online import OnlineDrift
-from detectors.drift.tabular import TabularDrift
 
 _ONE = 2.0**32
 """Kernel values are kept as multiples of ``1 / _ONE``: sums of whole numbers are the same in any order."""
@@ -72,7 +72,7 @@ class MMDDriftOnline(OnlineDrift):
 
     def _channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:
         rng = np.random.default_rng([int(self._params["seed"]), 3])
-        points = coordinates(columns, rows)
+        points = encode_filled(columns, rows)
         points = points[np.sort(rng.permutation(len(points))[: int(self._params["max_ref"])])]
         self._sigma = self._params["sigma"] or _median_distance(points)
         self._kept = points
@@ -87,13 +87,7 @@ class MMDDriftOnline(OnlineDrift):
         return reference, pool[np.concatenate(turns)[:length]]
 
     def _explain(self, window: Array, columns: Sequence[int]) -> tuple[Reason, ...]:  # noqa: ARG002 - all have a part
-        tested = [[c.feature.name, c.feature.kind, list(c.feature.categories)] for c in self._columns]
-        state = {"n_ref": self._n_ref, "tested": tested}
-        params = TabularDrift(p_val=0.01, min_rows=2).meta.params
-        by_column = TabularDrift.from_parts(Parts(params, state, to_arrays(self._columns), self._features))
-        reasons = by_column.predict(window).reasons
-        told = "the columns' joint distribution changed, no single column did"
-        return reasons or (Reason("", "distribution", math.nan, math.nan, told),)
+        return explain_jointly(self._columns, self._features, self._n_ref, window)
 
     def to_parts(self) -> Parts:
         parts = super().to_parts()
@@ -126,7 +120,7 @@ class Kernel:
         return np.rint(np.exp(-self._gamma * cdist(x, y, "sqeuclidean")) * _ONE).astype(np.int64)
 
     def encode(self, x: Array) -> Codes:
-        points = coordinates(self._of, x)
+        points = encode_filled(self._of, x)
         codes = np.empty((len(x), points.shape[1] + 1))
         codes[:, 1:] = points
         step = max(_BLOCK // max(len(self._reference), 1), 1)
@@ -180,15 +174,6 @@ def _pairs(band: Any, w: int) -> Any:
         sums[1:] = sums[0] + np.cumsum(own[w:] - gone)
     # A row's pairs with all w - 1 rows before it are those of the window that ends with it.
     return sums
-
-
-def coordinates(columns: Sequence[ColumnReference], rows: Array) -> Array:
-    """Rows as :func:`~detectors.drift.encoding.encode` places them; missing: the mean, or no category."""
-    filled = rows.copy()
-    for j, column in enumerate(columns):
-        mean = column.moments[0] if column.feature.kind == "numeric" else np.nan
-        filled[~np.isfinite(filled[:, j]), j] = mean
-    return encode(columns, filled)
 
 
 def _median_distance(points: Array) -> float:

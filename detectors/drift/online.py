@@ -76,6 +76,9 @@ class OnlineDrift(ABC):
         self._n_ref = 0
         self._gauge: Gauge | None = None
 
+    def _prepare(self, columns: Sequence[ColumnReference], rows: Array) -> None:  # noqa: B027 - most have nothing
+        """Learn what stays as it is in the simulation, where the rest is learnt of each simulated reference."""
+
     @abstractmethod
     def _channels(self, columns: Sequence[ColumnReference], rows: Array) -> list[Channel]:
         """The statistics against a reference; missing values have channels already."""
@@ -116,6 +119,7 @@ class OnlineDrift(ABC):
         if len(rows) < least:
             raise DetectorError(f"the reference has {len(rows)} rows, twice the largest window are needed, {least}")
         columns = self._summarise(rows, described)
+        self._prepare(columns, rows)
         scales, threshold = self._calibrated(rows, described, progress)
         self._features, self._columns, self._n_ref = described, columns, len(rows)
         self._gauge = Gauge(self._all_channels(columns, rows), self._windows, scales, threshold)

@@ -64,6 +64,7 @@ _PARAMS = {
     "CVMDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
     "FETDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
     "MMDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "max_ref": 300},
+    "LSDDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "n_kernel_centers": 20},
 }
 
 # What columns a type can take: numeric, categorical of two values (binary), categorical, or mixed (the default).

@@ -14,8 +14,11 @@ from detectors.base import DetectorError, Feature
 from detectors.drift.channels import Share
 from detectors.drift.columns import summarise
 from detectors.drift.cvm_online import CVMDriftOnline, Distribution
+from detectors.drift.density import DensityDifference
+from detectors.drift.encoding import encode_filled
 from detectors.drift.fet_online import FETDriftOnline
-from detectors.drift.mmd_online import Kernel, MMDDriftOnline, coordinates
+from detectors.drift.lsdd_online import LSDDDriftOnline
+from detectors.drift.mmd_online import Kernel, MMDDriftOnline
 from detectors.drift.run_length import Stream, records, threshold_for
 
 QUICK: dict[str, Any] = {"ert": 300, "window_sizes": [10, 30], "n_bootstraps": 30}
@@ -32,6 +35,7 @@ def shares(n: int, seed: int, shift: float = 0.0) -> Any:
 MADE = {
     "cvm": (CVMDriftOnline(**QUICK).fit(numeric(600, 0)), numeric),
     "fet": (FETDriftOnline(**QUICK).fit(shares(600, 0)), shares),
+    "lsdd": (LSDDDriftOnline(**QUICK, n_kernel_centers=20).fit(numeric(600, 0)), numeric),
     "mmd": (MMDDriftOnline(**QUICK, max_ref=300).fit(numeric(600, 0)), numeric),
 }
 every = pytest.mark.parametrize("name", MADE)
@@ -67,7 +71,7 @@ def test_the_share_s_statistic_is_fishers(alternative: str) -> None:
 def test_the_kernel_s_statistic_is_the_unbiased_estimate() -> None:
     x, y = numeric(50, 1), numeric(45, 2)
     columns = [summarise(x[:, j], Feature(f"x{j}"), "numeric") for j in range(2)]
-    px, py = coordinates(columns, x), coordinates(columns, y)
+    px, py = encode_filled(columns, x), encode_filled(columns, y)
     found = Kernel(columns, px, 1.3).measure(Kernel(columns, px, 1.3).encode(y), 25, [10, 20])
 
     def k(a: Any, b: Any) -> Any:
@@ -78,6 +82,26 @@ def test_the_kernel_s_statistic_is_the_unbiased_estimate() -> None:
             z = py[20 + i - w + 1 : 20 + i + 1]
             expected = (k(px, px).sum() - 50) / (50 * 49) + (k(z, z).sum() - w) / (w * (w - 1)) - 2 * k(px, z).mean()
             assert found[i, place] == pytest.approx(expected, abs=1e-8)
+
+
+def test_the_difference_of_densities_is_that_of_the_windowed_test() -> None:
+    x, y = numeric(400, 1), numeric(60, 2, 0.5)
+    detector = LSDDDriftOnline(**QUICK, n_kernel_centers=30).fit(x)
+    centers, rest = detector._apart(len(x))
+    points, of_window = (encode_filled(detector._columns, rows) for rows in (x, y))
+    reference = DensityDifference.learn(points[rest], points[centers], None, 0.2, 0)
+    channel: Any = detector._need_fit().channels[0]
+    found = channel.measure(channel.encode(y), 60, [10, 60])
+    for at, place, w in ((59, 1, 60), (59, 0, 10), (20, 0, 10)):
+        expected, largest = reference.permute(of_window[at - w + 1 : at + 1], 1999, seed=0)
+        assert found[at, place] == pytest.approx(expected.statistic, rel=1e-4)
+        excess = max(expected.statistic - expected.permuted.mean(), 0.0)
+        effect = channel.effect_size(channel.encode(y[at - w + 1 : at + 1]))
+        assert effect**2 == pytest.approx(excess / largest, abs=0.02)
+    state, arrays = detector.to_parts().state, detector.to_parts().arrays
+    assert state["sigma"] == pytest.approx(reference.sigma)
+    assert set(arrays) & {"centers", "turn", "mean"} == {"centers", "turn", "mean"}
+    assert "reference" not in arrays
 
 
 def judged(detector: Any, x: Any, cuts: list[int]) -> list[tuple[Any, ...]]:
@@ -155,6 +179,9 @@ def test_the_threshold_is_where_the_rate_is_one_in_ert() -> None:
         (FETDriftOnline, {"alternative": "more"}, "alternative must be one of two-sided, greater, less"),
         (MMDDriftOnline, {"sigma": 0.0}, "sigma must be"),
         (MMDDriftOnline, {"max_ref": 10}, "max_ref must be"),
+        (LSDDDriftOnline, {"sigma": -1.0}, "sigma must be"),
+        (LSDDDriftOnline, {"n_kernel_centers": 501}, "n_kernel_centers must be a whole number from 1 to 500"),
+        (LSDDDriftOnline, {"lambda_rd_max": 0.0}, "lambda_rd_max must be"),
     ],
 )
 def test_parameters_that_are_wrong(kind: Any, params: dict[str, Any], said: str) -> None:
@@ -167,6 +194,8 @@ def test_a_reference_that_is_too_small_or_of_the_wrong_kind() -> None:
         CVMDriftOnline(**QUICK).fit(numeric(59, 0))
     with pytest.raises(DetectorError, match="'sex' is categorical"):
         CVMDriftOnline(**QUICK).fit(shares(100, 0), [Feature("x"), Feature("sex", "categorical", ("F", "M"))])
+    with pytest.raises(DetectorError, match="at most half the 100 rows"):
+        LSDDDriftOnline(**QUICK, n_kernel_centers=51).fit(numeric(100, 0))
     with pytest.raises(DetectorError, match="has 3"):
         FETDriftOnline(**QUICK).fit(np.arange(90.0)[:, None] % 3)
 
