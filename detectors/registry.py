@@ -40,6 +40,8 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "SVM": "detectors.outlier.svm:SVM",
         "OutlierAE": "detectors.outlier.autoencoder:OutlierAE",
         "OutlierVAE": "detectors.outlier.variational:OutlierVAE",
+        "OutlierAEGMM": "detectors.outlier.aegmm:OutlierAEGMM",
+        "OutlierVAEGMM": "detectors.outlier.vaegmm:OutlierVAEGMM",
     }
 )
 """``detector_type`` -> ``"module:Class"``."""

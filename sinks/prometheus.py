@@ -158,7 +158,10 @@ class PrometheusSink:
 
 
 class ScoreHistogram(Collector):
-    """``offpath_instance_score``: scores as multiples of the threshold, so that one set of buckets suits all."""
+    """``offpath_instance_score_ratio``: scores as multiples of the threshold, so that one set of buckets suits all.
+
+    A threshold below 0 (of log densities) is at 1, too; beyond it a score counts the more, in thresholds.
+    """
 
     def __init__(self, monitors: Iterable[MonitorLabels]) -> None:
         self._labels = {monitor.monitor: monitor[:3] for monitor in monitors}
@@ -168,7 +171,7 @@ class ScoreHistogram(Collector):
     def observe(self, monitor: str, scores: Array, threshold: float | None) -> None:
         if not threshold or monitor not in self._counts:
             return
-        ratios = scores[np.isfinite(scores)] / threshold
+        ratios = 1.0 + (scores[np.isfinite(scores)] - threshold) / abs(threshold)
         self._counts[monitor] += np.bincount(np.searchsorted(RATIOS, ratios), minlength=len(RATIOS) + 1)
         self._sums[monitor] += float(ratios.sum())
 

@@ -100,12 +100,19 @@ class DeepDetector(ScaledDetector):
         self._set_block(d)
 
 
-def check_hidden(hidden: object) -> None:
+def check_hidden(hidden: object, name: str = "hidden") -> None:
     """Raise :class:`DetectorError` unless it is a short list of numbers of units."""
     if not isinstance(hidden, (list, tuple)) or len(hidden) > MOST_LAYERS:
-        raise DetectorError(f"hidden must be a list of at most {MOST_LAYERS} numbers of units, got {hidden!r}")
+        raise DetectorError(f"{name} must be a list of at most {MOST_LAYERS} numbers of units, got {hidden!r}")
     for units in hidden:
-        check_whole("each of hidden", units, 1, MOST_UNITS)
+        check_whole(f"each of {name}", units, 1, MOST_UNITS)
+
+
+def check_weights(**weights: float) -> None:
+    """Raise :class:`DetectorError` unless each is a number of at least 0."""
+    for name, value in weights.items():
+        if not 0.0 <= value < np.inf:
+            raise DetectorError(f"{name} must be a number of at least 0, got {value!r}")
 
 
 def top_mean(errors: Array, percent: float) -> Array:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from detectors.base import Array, DetectorError
 from detectors.network import noise
 from detectors.outlier.autoencoder import OutlierAE
+from detectors.outlier.deep import check_weights
 from detectors.outlier.judging import check_whole
 
 
@@ -72,8 +73,7 @@ class OutlierVAE(OutlierAE):
         )
         check_whole("samples", samples, 1, 1000)
         check_weights(beta=beta)
-        if not 0.0 < sim < np.inf:
-            raise DetectorError(f"sim must be a positive number, got {sim!r}")
+        check_variance(sim)
         self._params |= {"samples": samples, "beta": beta, "sim": sim}
         self._draws = samples
         self._noise: Any = None
@@ -121,8 +121,7 @@ def negative_elbo(x: Any, given: Any, mean: Any, log_var: Any, sim: float, beta:
     return (fit + beta * apart).mean()
 
 
-def check_weights(**weights: float) -> None:
-    """Raise :class:`DetectorError` unless each is a number of at least 0."""
-    for name, value in weights.items():
-        if not 0.0 <= value < np.inf:
-            raise DetectorError(f"{name} must be a number of at least 0, got {value!r}")
+def check_variance(sim: float) -> None:
+    """Raise :class:`DetectorError` unless it is a positive number."""
+    if not 0.0 < sim < np.inf:
+        raise DetectorError(f"sim must be a positive number, got {sim!r}")

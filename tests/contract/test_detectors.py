@@ -50,8 +50,9 @@ def _needed(package, *types):
 
 
 _AUTOENCODERS = ("OutlierAE", "OutlierVAE")
+_ENERGIES = ("OutlierAEGMM", "OutlierVAEGMM")
 
-_NEEDS = _needed("torch", "MMDDrift", *_AUTOENCODERS) | _needed("sklearn", "ClassifierDrift", "GMM", "SVM")
+_NEEDS = _needed("torch", "MMDDrift", *_AUTOENCODERS, *_ENERGIES) | _needed("sklearn", "ClassifierDrift", "GMM", "SVM")
 
 # Quicker than the defaults. Online detectors simulate streams to find their thresholds: here short ones, and few.
 _PARAMS = {
@@ -61,6 +62,7 @@ _PARAMS = {
     "GMM": {"n_components": 2},
     "SVM": {"max_ref": 500},
     **{name: {"hidden": [8], "epochs": 4, "batch_size": 256} for name in _AUTOENCODERS},
+    **{name: {"hidden": [8], "epochs": 6, "batch_size": 256, "learning_rate": 0.02} for name in _ENERGIES},
     "CVMDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
     "FETDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40},
     "MMDDriftOnline": {"ert": 500, "window_sizes": [10, 30], "n_bootstraps": 40, "max_ref": 300},
