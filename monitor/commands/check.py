@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitor.commands.usage import UsageError
 from monitor.commands.wording import counted
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ Environment variables such as OFFPATH_WORKER__LISTEN=0.0.0.0:9090 override singl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, nargs="?", default=Path("offpath.yaml"), help="default: %(default)s")
+    parser.add_argument("file", type=Path, nargs="?", help="default: offpath.yaml")
+    parser.add_argument("--config", type=Path, help="the file, as the other commands are told it")
     parser.add_argument("--json", action="store_true", help="mistakes as a JSON array")
 
 
@@ -30,7 +32,10 @@ def run(args: argparse.Namespace) -> int:
 
     from monitor import configuration
 
-    settings, mistakes, warnings = configuration.examine(args.file)
+    if args.file is not None and args.config is not None:
+        raise UsageError(f"give the file once: {args.file}, or --config {args.config}")
+    file = args.file or args.config or Path("offpath.yaml")
+    settings, mistakes, warnings = configuration.examine(file)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if args.json:
@@ -39,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(map(str, mistakes)))
         print(counted(len(mistakes), "mistake"))
     else:
-        _summary(args.file, settings)
+        _summary(file, settings)
     return 2 if mistakes else 0
 
 

@@ -101,8 +101,8 @@ def _pages(app: FastAPI, store: FindingStore, overview: Overview, page: Page, kn
     def monitor(name: str) -> HTMLResponse:
         info = known(name)
         entries = store.timeline(name, 120)
-        for entry in entries:
-            entry["when"] = views.clock_time(entry["end"])
+        for entry, when in zip(entries, views.clock_times([entry["end"] for entry in entries]), strict=True):
+            entry["when"] = when
         shown = views.detail(info, store, overview.clock())
         for column in shown["worst"]:
             column["picture"] = histogram(column["histogram"], f"{column['name']}: reference against window")

@@ -72,8 +72,15 @@ def moment(iso: str) -> str:
     return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def clock_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%H:%M:%S")
+def clock_times(seconds: Sequence[float]) -> list[str]:
+    """Times of day, with the day where they are not all of one.
+
+    >>> clock_times([0.0, 60.0]), clock_times([0.0, 90000.0])
+    (['00:00:00', '00:01:00'], ['01-01 00:00:00', '01-02 01:00:00'])
+    """
+    moments = [datetime.fromtimestamp(each, tz=timezone.utc) for each in seconds]
+    shown = "%H:%M:%S" if len({moment.date() for moment in moments}) < 2 else "%m-%d %H:%M:%S"
+    return [moment.strftime(shown) for moment in moments]
 
 
 def summary(info: MonitorInfo, store: FindingStore, now: float) -> dict[str, Any]:

@@ -58,6 +58,10 @@ def test_check_says_ok_or_every_mistake(tmp_path: Path, capsys: pytest.CaptureFi
     assert f'{file}:1:1: modells: unknown key; did you mean "models"?\n1 mistake' in capsys.readouterr().out
     assert cli.main(["check", "--json", str(file)]) == 2
     assert json.loads(capsys.readouterr().out)[0]["nearest"] == "models"
+    assert cli.main(["check", "--config", str(file)]) == 2
+    assert "did you mean" in capsys.readouterr().out
+    assert cli.main(["check", "a.yaml", "--config", str(file)]) == 2
+    assert "give the file once" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["worker", "replay", "ingest"])
