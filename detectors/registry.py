@@ -23,6 +23,7 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "MMDDrift": "detectors.drift.mmd:MMDDrift",
         "LSDDDrift": "detectors.drift.lsdd:LSDDDrift",
         "ClassifierDrift": "detectors.drift.classifier:ClassifierDrift",
+        "LearnedKernelDrift": "detectors.drift.learned_kernel:LearnedKernelDrift",
         "BBSDDrift": "detectors.drift.bbsd:BBSDDrift",
         "ClassifierUncertaintyDrift": "detectors.drift.classifier_uncertainty:ClassifierUncertaintyDrift",
         "RegressorUncertaintyDrift": "detectors.drift.regressor_uncertainty:RegressorUncertaintyDrift",

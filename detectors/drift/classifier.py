@@ -14,6 +14,7 @@ from detectors.device import check_device
 from detectors.drift.classifiers import Bools, Score, forest, logistic, separation
 from detectors.drift.columns import ColumnReference
 from detectors.drift.encoding import encode
+from detectors.drift.holdout import check_train_size, part
 from detectors.drift.jointly import JointDrift, JointResult
 from detectors.drift.perceptron import perceptron
 
@@ -76,8 +77,7 @@ class ClassifierDrift(JointDrift):
         super().__init__(p_val, ert, max_ref, max_rows, min_rows, worst, seed)
         if model not in get_args(Model):
             raise DetectorError(f"model must be one of {', '.join(get_args(Model))}, got {model!r}")
-        if not 0.1 <= train_size <= 0.9:
-            raise DetectorError(f"train_size must be from 0.1 to 0.9, got {train_size!r}")
+        check_train_size(train_size)
         for name, value in (("n_estimators", n_estimators), ("epochs", epochs), ("batch_size", batch_size)):
             if not isinstance(value, int) or not 1 <= value <= 100_000:
                 raise DetectorError(f"{name} must be a whole number from 1 to 100000, got {value!r}")
@@ -108,17 +108,11 @@ class ClassifierDrift(JointDrift):
     def _test(self, columns: Sequence[ColumnReference], rows: Array) -> JointResult:
         rng = np.random.default_rng([self._seed, 4])
         window = encode(columns, rows)
-        parted = [self._part(points, rng) for points in (self._reference, window)]
+        parted = [part(points, self._own["train_size"], rng) for points in (self._reference, window)]
         seen, unseen = zip(*parted, strict=True)
         score = self._trained(np.concatenate(seen), np.repeat([False, True], [len(points) for points in seen]))
         found = separation(*(score(points) for points in unseen))
         return JointResult(found.auc, found.p_val, found.critical, max(2.0 * found.auc - 1.0, 0.0), 0.5)
-
-    def _part(self, points: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Those to train on, and those to test on."""
-        order = rng.permutation(len(points))
-        n = min(max(round(self._own["train_size"] * len(points)), 1), len(points) - 1)
-        return points[order[:n]], points[order[n:]]
 
     def _trained(self, x: Array, of_window: Bools) -> Score:
         own = self._own

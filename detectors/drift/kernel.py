@@ -57,12 +57,7 @@ class KernelTest:
             K[n:, :n] = K[:n, n:].T
             K[n:, n:] = torch.exp(-self._distances(y, y) / (2.0 * self.bandwidth**2))
             K.fill_diagonal_(0.0)
-            W = self._memberships(n, m, n_permutations, seed)
-            within = (W * (K @ W)).sum(0)
-            touching = W.T @ K.sum(1)
-            across = touching - within
-            rest = K.sum() - 2.0 * across - within
-            values = rest / (n * (n - 1.0)) + within / (m * (m - 1.0)) - 2.0 * across / (n * float(m))
+            values = discrepancies(K, self._memberships(n, m, n_permutations, seed), n, m)
             found: Array = values.cpu().numpy()
         return Permuted(float(found[0]), found[1:])
 
@@ -78,3 +73,14 @@ class KernelTest:
             drawn = (key, self._torch.from_numpy(np.ascontiguousarray(blocks.T)).to(self._device))
             self._drawn = drawn
         return drawn[1]
+
+
+def discrepancies(K: torch.Tensor, W: torch.Tensor, n: int, m: int) -> torch.Tensor:
+    """``(P,)`` unbiased squared MMD from the kernel ``K`` ``(n + m, n + m)``, whose diagonal is 0.
+
+    Each column of ``W`` ``(n + m, P)`` says by 1 which ``m`` rows are the window's.
+    """
+    within = (W * (K @ W)).sum(0)
+    across = W.T @ K.sum(1) - within
+    rest = K.sum() - 2.0 * across - within
+    return rest / (n * (n - 1.0)) + within / (m * (m - 1.0)) - 2.0 * across / (n * float(m))

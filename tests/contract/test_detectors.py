@@ -28,7 +28,7 @@ EXCEPTIONS = {
     ("TabularDrift", "reference"): "it is made of KSDrift and ChiSquareDrift, and names them; the papers stand there",
     **{
         (name, "empty column"): "it compares whole rows, of which such a reference has none: fit says which it needs"
-        for name in ("MMDDrift", "LSDDDrift", "ClassifierDrift", *_OF_OUTPUTS)
+        for name in ("MMDDrift", "LSDDDrift", "ClassifierDrift", "LearnedKernelDrift", *_OF_OUTPUTS)
     },
 }
 
@@ -53,10 +53,12 @@ _AUTOENCODERS = ("OutlierAE", "OutlierVAE")
 _ENERGIES = ("OutlierAEGMM", "OutlierVAEGMM")
 
 _NEEDS = _needed("torch", "MMDDrift", *_AUTOENCODERS, *_ENERGIES) | _needed("sklearn", "ClassifierDrift", "GMM", "SVM")
+_NEEDS |= _needed("torch", "LearnedKernelDrift")
 
 # Quicker than the defaults. Online detectors simulate streams to find their thresholds: here short ones, and few.
 _PARAMS = {
     "ClassifierDrift": {"n_estimators": 5},
+    "LearnedKernelDrift": {"epochs": 2, "max_ref": 400},
     "LOF": {"max_ref": 500},
     "KernelPCA": {"max_ref": 200},
     "GMM": {"n_components": 2},
