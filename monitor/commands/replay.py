@@ -153,14 +153,13 @@ def from_table(
     """Judge a table's rows, one event a row, a second apart; ``fill`` tells of windows left open."""
     from collections import Counter
 
-    from monitor import tables
     from monitor.judge import SummingJudge
     from monitor.judging import make_judge
     from monitor.outcome import Outcome, Tally
 
     merge = merger(specs, [f"{path.name}/0"])
     judges = [
-        (make_judge(spec, f"{path.name}/0", None, 0), tables.read(path, spec.features).rows, spec) for spec in specs
+        (make_judge(spec, f"{path.name}/0", None, 0), _rows_for(spec, path, len(specs) > 1), spec) for spec in specs
     ]
     total = max((len(rows) for _, rows, _ in judges), default=0)
     for start in range(0, total, BLOCK):
@@ -170,6 +169,17 @@ def from_table(
             yield merge(Outcome(findings, [], tally, judge.take_parts() if isinstance(judge, SummingJudge) else []))
         progress(min(start + BLOCK, total) / total)
     fill.update({spec.name: judge.window.fill() for judge, _, spec in judges})
+
+
+def _rows_for(spec: MonitorSpec, path: Path, several: bool) -> Array:
+    from monitor import tables
+
+    try:
+        return tables.read(path, spec.features).rows
+    except tables.TableError as error:
+        if not several:
+            raise
+        raise tables.TableError(f"{error}, for monitor {spec.name}; --monitor leaves out others") from None
 
 
 def table_row(path: Path, spec: MonitorSpec, rows: Array, i: int) -> EventRows:

@@ -56,7 +56,7 @@ class WindowSettings(Section):
                 yield Conflict(f"{key}: has no meaning without {kind}: leave it out", (key, kind))
         if "sample" in told and not self.merge:
             yield Conflict("sample: has no meaning without merge: leave it out", ("sample", "merge"))
-        if "max_rows" in told and self.merge:
+        if "max_rows" in told and self.merge and self.time is not None:
             words = "max_rows: has no meaning with merge, which sums up all rows: leave it out, or say sample"
             yield Conflict(words, ("max_rows", "merge"))
         if self.time is not None and parse_duration(self.time) <= 0:
@@ -108,7 +108,12 @@ class AlarmSettings(Section):
     """When alerts of a windowed monitor become an alarm."""
 
     consecutive: Whole = Field(default=1, ge=1, description="So many alerting windows in a row.")
-    min_effect_size: Number = Field(default=0.0, ge=0.0, description="Smaller effects are no alarm, however certain.")
+    min_effect_size: Number = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Smaller effects are no alarm, however certain. Effect sizes are 0 to 1 for every detector.",
+    )
 
 
 class MonitorSettings(Section):

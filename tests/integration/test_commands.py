@@ -480,6 +480,13 @@ def test_replay_does_not_count_windows_with_too_little_data_as_judged(
     assert summary == "0 windows judged, 4 windows with too little data, 0 alarms, 0 rows flagged"
 
 
+def test_replay_says_which_monitor_a_table_is_not_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit_both(capsys)
+    (folder / "ages.csv").write_text("age\n" + "21\n" * 100)
+    assert "for monitor drift; --monitor leaves out others" in run(capsys, "replay --table ages.csv", 1)
+    assert "windows judged" in run(capsys, "replay --table ages.csv --monitor outliers")
+
+
 def test_replay_over_too_short_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit_both(capsys)
     (folder / "few.csv").write_text("sex,age\n" + "F,21\n" * 20)

@@ -144,6 +144,8 @@ MISTAKES = [
     ("worker:", f"capture: {{max_body: {'9' * 400}}}\nworker:", 20, "capture.max_body", "at most 1048576GiB", ""),
     ("{count: 100}", "{count: 1,000}", 11, "monitors[0].window", "numbers are written without commas", ""),
     ("ert: 400", "ert: 1,000", 15, "monitors[0].detector.params", "numbers are written without commas", ""),
+    ("    sinks: [store]", "    alarm: {min_effect_size: 3}", 16, "monitors[0].alarm.min_effect_size",
+     "expected at most 1", ""),
     ("ert: 400", "ert: 400, srt: 1", 15, "monitors[0].detector.params.srt", "unknown parameter", "ert"),
     ("worker:", "capture: {upstream: 'localhost:9081'}\nworker:", 20, "capture.upstream", "own listen", ""),
     ("worker:", "capture: {admin: ':9081'}\nworker:", 20, "capture.admin", "another address than listen", ""),
