@@ -108,7 +108,11 @@ class Columns:
         rows = np.empty(x.shape)
         for i in range(x.shape[1]):
             labels = self._labels[i] if self._all else Labels(Feature(f"column {i}"))
-            rows[:, i] = labels.of(x[:, i].tolist())
+            try:
+                rows[:, i] = labels.of(x[:, i].tolist())
+            except InvalidEvent as error:
+                hint = "" if self._all else "; labels need the model's features, with their categories"
+                raise InvalidEvent(error.reason, f"{error}{hint}") from None
         return rows
 
     def _coded(self, x: Array) -> Array:
@@ -124,51 +128,12 @@ class Columns:
         if self._all and x.shape[1] != len(self._all):
             if not len(x):
                 return np.empty((0, len(self._all)))
-            raise InvalidEvent(
-                "wrong_columns", f"the payload has {x.shape[1]} columns, the model is configured with {len(self._all)}"
-            )
+            names = ", ".join(self._names)[:200]
+            raise InvalidEvent("wrong_columns", f"the payload has {x.shape[1]} columns, not {len(self._all)}: {names}")
         return x
 
     def _chosen(self, x: Array) -> Array:
         return x if self._pick is None else x[:, self._pick]
-
-
-class FoundColumns:
-    """Columns that nobody has named: as the first payload names them, if it does.
-
-    >>> from monitor.codecs.v1 import V1Codec
-    >>> found = FoundColumns()
-    >>> [found.rows(V1Codec().decode(body, {})).tolist() for body in (
-    ...     b'{"instances": [{"age": 39, "hours": 40}]}', b'{"instances": [{"hours": 20, "age": 50}]}')]
-    [[[39.0, 40.0]], [[50.0, 20.0]]]
-    >>> [feature.name for feature in found.features]
-    ['age', 'hours']
-    """
-
-    def __init__(self, tensor: str | None = None) -> None:
-        self._tensor = tensor
-        self._columns: Columns | None = None
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """Empty where the payload has no names."""
-        return () if self._columns is None else self._columns.features
-
-    def rows(self, tensors: Tensors) -> Array:
-        """As :meth:`Columns.rows`."""
-        columns = self._columns or Columns([Feature(name) for name in _named(tensors, self._tensor)], self._tensor)
-        rows = columns.rows(tensors)
-        if len(rows):
-            self._columns = columns
-        return rows
-
-
-def _named(tensors: Tensors, tensor: str | None) -> Sequence[str]:
-    """The names that a payload gives its columns."""
-    if tensor is not None or len(tensors) == 1:
-        one = tensors.get(tensor) if tensor is not None else next(iter(tensors.values()))
-        return () if one is None else one.columns
-    return list(tensors) if all(len(one.data) == one.data.size for one in tensors.values() if one.data.ndim) else ()
 
 
 def _flat(tensor: Tensor) -> npt.NDArray[Any]:

@@ -28,7 +28,7 @@ class Account:
     is_table: bool
     alarms: int = 0
     flagged: int = 0
-    unusable: int = 0
+    unusable: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     thin: Counter[str] = field(default_factory=Counter)
@@ -89,7 +89,8 @@ class Account:
             counts.append((thin, "window", " with too little data"))
         counts += [(self.alarms, "alarm", ""), (self.flagged, "row", " flagged")]
         if not self.is_table:
-            counts.append((self.unusable, "unusable event", ""))
+            why = ", ".join(f"{n:,} {reason}" for reason, n in self.unusable.most_common())
+            counts.append((self.unusable.total(), "unusable event", why and f" ({why})"))
         text = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}{more}" for n, what, more in counts)
         skipped = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in sorted(self.skipped.items()) if n)
         return text + (f"; passed over: {skipped}" if skipped else "")

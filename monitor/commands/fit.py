@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from monitor.commands.wording import counted
 if TYPE_CHECKING:
     from detectors.base import Detector, Feature
     from monitor.tables import Table
+    from monitor.wiring import Captured
 
 HELP = "learn a detector from reference data"
 EXAMPLE = """examples:
@@ -122,23 +122,25 @@ def _wanted(args: argparse.Namespace, bar: Bar) -> tuple[str, dict[str, Any], Pa
     out = args.out or (Path(monitor.detector.artifact) if monitor.detector.artifact else None)
     if out is None:
         raise UsageError(f"--out is needed: monitor {monitor.name} names no artifact directory")
-    unusable: Counter[str] = Counter()
     model = next(model for model in settings.models if model.name == monitor.model)
     with bar.step(f"reading {args.log or args.reference}") as progress:
         if args.log:
             captured = wiring.captured_rows(settings, model, monitor, args.log, progress)
             table = captured.table.only(columns, args.log)
-            unusable = captured.unusable
+            _unusable(captured, args.log)
         else:
             table = tables.read(args.reference, wiring.selected_features(model, monitor), columns, progress)
-    if unusable:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in unusable.most_common())
-        print(
-            f"warning: {counted(unusable.total(), 'event')} of {args.log} could not be used: {reasons}",
-            file=sys.stderr,
-        )
     window = monitor.window.count or monitor.window.sliding or WINDOW
     return monitor.detector.type, {**monitor.detector.params, **given}, out, table, window
+
+
+def _unusable(captured: Captured, log: Path) -> None:
+    from monitor import wiring
+
+    if captured.unusable:
+        why = wiring.reasons(captured.unusable, captured.examples)
+        events = counted(captured.unusable.total(), "event")
+        print(f"warning: {events} of {log} could not be used: {why}", file=sys.stderr)
 
 
 def _labels(table: Table, path: Path) -> list[str]:

@@ -27,6 +27,9 @@ EXAMPLE = """examples:
 
 Progress = Callable[[float], object]
 
+SHOWN = 10
+"""Unusable events of one reason that are told one by one."""
+
 BLOCK = 256
 """Table rows judged at a time."""
 
@@ -69,10 +72,12 @@ def run(args: argparse.Namespace) -> int:
 
 def take(outcome: Outcome, account: Account, args: argparse.Namespace) -> None:
     """Note what came of a block; with ``--json`` tell it at once."""
+    from monitor.dead_letters import place_of
+
     for letter in outcome.dead_letters:
-        place = f"{letter.delivery.partition}:{letter.delivery.offset}"
-        print(f"{place}  unusable: {letter.reason}: {letter.message}", file=sys.stderr)
-    account.unusable += len(outcome.dead_letters)
+        account.unusable[letter.reason] += 1
+        if account.unusable[letter.reason] <= SHOWN or args.all:
+            print(f"{place_of(letter)}  unusable: {letter.reason}: {letter.message}", file=sys.stderr)
     account.count(outcome.tally)
     for finding in outcome.findings:
         account.add(finding)

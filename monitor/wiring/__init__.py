@@ -1,6 +1,6 @@
 """Settings to objects: the only composition root."""
 
-from monitor.wiring.captured import captured_rows
+from monitor.wiring.captured import Captured, captured_rows, reasons
 from monitor.wiring.ingest import build_endpoint, endpoint_tls
 from monitor.wiring.monitors import build_specs, selected_features, selection
 from monitor.wiring.page import serve_page
@@ -10,6 +10,7 @@ from monitor.wiring.worker import Assembly, build
 
 __all__ = [
     "Assembly",
+    "Captured",
     "OpenTransport",
     "build",
     "build_endpoint",
@@ -20,6 +21,7 @@ __all__ = [
     "endpoint_tls",
     "open_log",
     "open_transport",
+    "reasons",
     "selected_features",
     "selection",
     "serve_page",

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from detectors.base import Array, Meta, Verdict, as_rows, default_features
 from monitor import tables
 from monitor.codecs.detect import decode
-from monitor.columns import FoundColumns
 from monitor.findings import MonitorSpec
+from monitor.found_columns import FoundColumns
 from monitor.pipeline import Pipeline
 from monitor.routing import Feed
 from monitor.settings import ModelSettings, MonitorSettings, Settings
@@ -27,10 +27,11 @@ from sinks.base import Position
 
 
 class Captured(NamedTuple):
-    """The rows, and how many events could not be used, by reason."""
+    """The rows, how many events could not be used, by reason, and what was wrong with the first of each."""
 
     table: tables.Table
     unusable: Counter[str]
+    examples: Mapping[str, str]
 
 
 def captured_rows(
@@ -62,22 +63,33 @@ def captured_rows(
         feed = Feed(request, response, (spec,))
     pipeline = Pipeline([route(model, (feed,))], decode, settings.worker.lookback, fetcher(settings))
     total = sum(stats.end - stats.start for stats in log.stats(settings.transport.topic))
-    done, unusable = 0, Counter[str]()
+    done, unusable, examples = 0, Counter[str](), dict[str, str]()
     for block in log.scan(settings.transport.topic):
         if block.deliveries[0].offset == log.start_offset(block.partition):
             pipeline.assign(block.partition, None)
-        unusable.update(pipeline.process(block.partition, block.deliveries).tally.invalid)
+        outcome = pipeline.process(block.partition, block.deliveries)
+        unusable.update(outcome.tally.invalid)
+        for letter in outcome.dead_letters:
+            examples.setdefault(letter.reason, letter.message)
         done += len(block.deliveries)
         progress(done / max(total, done))
     log.close()
     if not collector.rows:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in unusable.most_common())
-        why = f"; events that could not be used: {reasons}" if reasons else ""
+        why = f"; events that could not be used: {reasons(unusable, examples)}" if unusable else ""
         raise tables.TableError(f"{path}: holds no rows for monitor {monitor.name}{why}")
     rows = np.concatenate(collector.rows)
     features = spec.features or (found and found.features) or default_features(rows.shape[1])
     odd = (strangers(feature, rows[:, i]) for i, feature in enumerate(features))
-    return Captured(tables.Table(rows, features, tuple(filter(None, odd))), unusable)
+    return Captured(tables.Table(rows, features, tuple(filter(None, odd))), unusable, examples)
+
+
+def reasons(unusable: Counter[str], examples: Mapping[str, str]) -> str:
+    """Why events could not be used, the commonest reason first.
+
+    >>> reasons(Counter(not_numeric=2), {"not_numeric": "age: 'old' where a number belongs"})
+    "2 not_numeric (age: 'old' where a number belongs)"
+    """
+    return ", ".join(f"{n:,} {reason} ({examples.get(reason, '')[:200]})" for reason, n in unusable.most_common())
 
 
 class EveryRow:

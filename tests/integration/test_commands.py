@@ -350,7 +350,7 @@ def test_replay_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "ALARM" in said.out
     assert "age: mean" in said.out
     assert "age = 400" in said.out
-    assert said.out.splitlines()[-1].endswith("rows flagged, 1 unusable event")
+    assert said.out.splitlines()[-1].endswith("rows flagged, 1 unusable event (1 not_numeric)")
     assert re.search(r"outliers +outlier +age = 400", said.out)
     assert "payloads/0:210  unusable: not_numeric: age: 'old' where a number belongs" in said.err
     only = run(capsys, "replay --monitor outliers --all")
@@ -399,6 +399,49 @@ def test_a_log_whose_payloads_name_their_columns_is_fitted_by_name(
     said = run(capsys, "fit --config offpath.yaml --monitor drift --log .offpath/log.db --windows 0")
     assert "columns   pay, age\n" in said
     assert run(capsys, "replay --monitor drift").splitlines()[-1].startswith("8 windows judged, 0 alarms")
+
+
+def test_a_log_in_which_some_payloads_name_their_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unnamed(folder, detector={"type": "KSDrift", "artifact": "x"})
+    rows: list[list[Any]] = [[[20 + i % 50, 1000 + i]] for i in range(100)]
+    rows[50:] = [[{"pay": 1000 + i, "age": 20 + i % 50}] for i in range(50, 100)]
+    rows[3], rows[70], rows[80] = [[1]], [[30, 1030]], [["old", 1030]]
+    log = wiring.open_log(configuration.load_unfitted(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, row) for i, row in enumerate(rows)])
+    log.close()
+    command = "fit --config offpath.yaml --monitor drift --log .offpath/log.db --windows 0"
+    assert cli.main(command.split()) == 0
+    said = capsys.readouterr()
+    assert "98 rows" in said.out
+    assert "columns   pay, age\n" in said.out, "those that have no names are taken by position"
+    assert "1 wrong_columns (the payload has 1 columns, others have 2)" in said.err
+    assert "1 not_numeric (pay: 'old' where a number belongs)" in said.err
+
+
+def test_labels_of_columns_that_nobody_configured_need_categories(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unnamed(folder, detector={"type": "TabularDrift", "artifact": "x"})
+    log = wiring.open_log(configuration.load_unfitted(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, [[30, "F"]]) for i in range(30)])
+    log.close()
+    said = run(capsys, "fit --config offpath.yaml --monitor drift --log .offpath/log.db", 1)
+    assert "30 not_numeric (column 1: 'F' where a number belongs; labels need the model's features, with" in said
+
+
+def test_replay_tells_a_few_unusable_events_and_counts_the_rest(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_both(capsys)
+    log = wiring.open_log(configuration.load(folder / "offpath.yaml"))
+    log.append("payloads", [record(i, [["old", "F"]]) for i in range(30)])
+    log.close()
+    assert cli.main(["replay", "--monitor", "drift"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("unusable: not_numeric") == 10
+    assert "30 unusable events (30 not_numeric)" in said.out
+    assert cli.main(["replay", "--monitor", "drift", "--all"]) == 0
+    assert capsys.readouterr().err.count("unusable: not_numeric") == 30
 
 
 def test_joined_sides_of_a_detector_with_names_need_configured_columns(

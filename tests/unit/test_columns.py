@@ -116,8 +116,8 @@ def test_an_empty_batch_is_no_rows() -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "said"),
     [
-        ({"instances": [[1, 1, 1]]}, "wrong_columns", "3 columns, the model is configured with 2"),
-        ({"instances": [1, 2]}, "wrong_columns", "1 columns, the model is configured with 2"),
+        ({"instances": [[1, 1, 1]]}, "wrong_columns", "3 columns, not 2: age, sex"),
+        ({"instances": [1, 2]}, "wrong_columns", "1 columns, not 2: age, sex"),
         ({"instances": [["x", "M"]]}, "not_numeric", "age: 'x' where a number belongs"),
         ({"instances": [["39", "M"]]}, "not_numeric", "age: '39' where a number belongs"),
         ({"inputs": {"age": [1]}}, "wrong_columns", "lacks sex"),
