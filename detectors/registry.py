@@ -24,6 +24,7 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "LSDDDrift": "detectors.drift.lsdd:LSDDDrift",
         "ClassifierDrift": "detectors.drift.classifier:ClassifierDrift",
         "LearnedKernelDrift": "detectors.drift.learned_kernel:LearnedKernelDrift",
+        "SpotTheDiffDrift": "detectors.drift.spot_the_diff:SpotTheDiffDrift",
         "BBSDDrift": "detectors.drift.bbsd:BBSDDrift",
         "ClassifierUncertaintyDrift": "detectors.drift.classifier_uncertainty:ClassifierUncertaintyDrift",
         "RegressorUncertaintyDrift": "detectors.drift.regressor_uncertainty:RegressorUncertaintyDrift",

@@ -28,7 +28,7 @@ EXCEPTIONS = {
     ("TabularDrift", "reference"): "it is made of KSDrift and ChiSquareDrift, and names them; the papers stand there",
     **{
         (name, "empty column"): "it compares whole rows, of which such a reference has none: fit says which it needs"
-        for name in ("MMDDrift", "LSDDDrift", "ClassifierDrift", "LearnedKernelDrift", *_OF_OUTPUTS)
+        for name in ("MMDDrift", "LSDDDrift", "ClassifierDrift", "LearnedKernelDrift", "SpotTheDiffDrift", *_OF_OUTPUTS)
     },
 }
 
