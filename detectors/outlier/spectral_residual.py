@@ -117,7 +117,7 @@ class SpectralResidual(ScaledDetector):
 
 
 def extend(series: Array, points: int, slopes: int) -> Array:
-    """``(..., s + points)``: the next value, by the mean slope from the last ``slopes`` moments to the newest, repeated.
+    """``(..., s + points)``: the next value, by the mean slope from the last ``slopes`` values to the newest, repeated.
 
     >>> extend(np.array([0.0, 1.0, 2.0, 3.0]), 2, 2).tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
