@@ -41,6 +41,11 @@ class Network:
             x = (x @ inner + offset).tanh()
         return x @ weight + bias
 
+    def masked(self, x: Any, masks: Sequence[Any]) -> Any:
+        """The same, each layer's weights times a mask of their shape."""
+        layers = [(weight * mask, bias) for (weight, bias), mask in zip(self._layers, masks, strict=True)]
+        return Network(layers)(x)
+
     @property
     def parameters(self) -> list[Any]:
         return [tensor for layer in self._layers for tensor in layer]

@@ -44,6 +44,9 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "OutlierVAE": "detectors.outlier.variational:OutlierVAE",
         "OutlierAEGMM": "detectors.outlier.aegmm:OutlierAEGMM",
         "OutlierVAEGMM": "detectors.outlier.vaegmm:OutlierVAEGMM",
+        "OutlierSeq2Seq": "detectors.outlier.seq2seq:OutlierSeq2Seq",
+        "LLR": "detectors.outlier.llr:LLR",
+        "SpectralResidual": "detectors.outlier.spectral_residual:SpectralResidual",
     }
 )
 """``detector_type`` -> ``"module:Class"``."""

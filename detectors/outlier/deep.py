@@ -12,7 +12,7 @@ import numpy.typing as npt
 from detectors.base import Array, DetectorError
 from detectors.device import find_device, import_torch
 from detectors.network import Network, train
-from detectors.outlier.coordinates import Coordinates
+from detectors.outlier.coordinates import Coordinates, Reading
 from detectors.outlier.judging import check_whole
 from detectors.outlier.neighbours import chosen
 from detectors.outlier.scale import Scale, ScaledDetector
@@ -43,17 +43,34 @@ class DeepDetector(ScaledDetector):
         if not isinstance(training["device"], str):
             raise DetectorError(f"device must be cpu, cuda or auto, got {training['device']!r}")
         super().__init__(share, threshold, **params, **{**training, "hidden": list(hidden)})
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[str, Any] = {}
         self._torch: Any = None
         self._device: Any = None
 
-    @abstractmethod
     def _sizes(self, d: int, latent: int) -> Mapping[str, Sequence[int]]:
-        """Each network's inputs, hidden units and outputs, for ``d`` columns."""
+        """The inputs, hidden units and outputs of each perceptron among the networks, for ``d`` columns."""
+        raise NotImplementedError
 
     @abstractmethod
     def _loss(self, x: Any, rng: np.random.Generator) -> Any:
         """The loss of a batch ``(n, d)`` of torch's."""
+
+    def _encode(self, reading: Reading) -> Array:
+        """``(n, d)`` that the networks take of rows."""
+        return self._scaled().points(reading)
+
+    def _learn_scale(self, coordinates: Coordinates, rows: Array) -> Scale:
+        return Scale.learn(coordinates, rows)
+
+    def _create(self, d: int, rng: np.random.Generator) -> dict[str, Any]:
+        """The networks, untrained."""
+        sizes = self._sizes(d, self._params["latent_dim"] or -(-d // 3))
+        return {name: Network.create(size, self._torch, self._device, rng) for name, size in sizes.items()}
+
+    def _load(self, d: int, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+        """The networks that were saved."""
+        names = self._sizes(d, 1)
+        return {name: Network.from_arrays(name, arrays, self._torch, self._device) for name in names}
 
     def _after_training(self, x: Any, rng: np.random.Generator) -> None:
         """Learn what is to be learnt of all reference points with the trained networks."""
@@ -61,19 +78,16 @@ class DeepDetector(ScaledDetector):
     def _learn(self, coordinates: Coordinates, rows: Array) -> None:
         self._start()
         rng = np.random.default_rng(self._params["seed"])
-        self._scale = Scale.learn(coordinates, rows)
+        self._scale = self._learn_scale(coordinates, rows)
         kept = chosen(len(rows), self._params["max_ref"], self._params["seed"])
-        x = self._torch.tensor(self._scale.points(coordinates.read(rows[kept])), device=self._device)
-        d = rows.shape[1]
-        latent = self._params["latent_dim"] or -(-d // 3)
-        sizes = self._sizes(d, latent)
-        self._networks = {name: Network.create(size, self._torch, self._device, rng) for name, size in sizes.items()}
+        x = self._tensor(self._encode(coordinates.read(rows[kept])))
+        self._networks = self._create(rows.shape[1], rng)
         parameters = [tensor for network in self._networks.values() for tensor in network.parameters]
         settings = [self._params[name] for name in ("epochs", "batch_size", "learning_rate")]
         train(self._torch, parameters, lambda batch: self._loss(batch, rng), x, rng, *settings)
         with self._torch.no_grad():
             self._after_training(x, rng)
-        self._set_block(d)
+        self._set_block(rows.shape[1])
 
     def _start(self) -> None:
         self._torch = import_torch(self.detector_type)
@@ -95,8 +109,7 @@ class DeepDetector(ScaledDetector):
         self._start()
         self._scale = Scale.from_arrays(arrays)
         d = len(self._scale.scale)
-        for name in self._sizes(d, 1):
-            self._networks[name] = Network.from_arrays(name, arrays, self._torch, self._device)
+        self._networks = self._load(d, arrays)
         self._set_block(d)
 
 

@@ -12,7 +12,7 @@ from detectors.base import Array, DetectorError, Feature
 from detectors.outlier.coordinates import Coordinates, Reading
 from detectors.outlier.judging import Scores, check_whole
 from detectors.outlier.scale import Scale, ScaledDetector
-from detectors.outlier.series import check_variables, moments, series_scale
+from detectors.outlier.series import bridged, check_variables, moments, series_scale
 
 _SILENT = 1e-8  # of an amplitude, in standard deviations: below it is rounding
 
@@ -26,7 +26,7 @@ class SpectralResidual(ScaledDetector):
     each moment. A moment's score is ``(S - mean S) / mean S``, the mean over the ``window_local`` moments around it; a
     row's is that of its strangest moment. Values beyond the reference's range are moved into it, and add what the
     square of their coordinate (:mod:`detectors.outlier.coordinates`) is more than that of the range's end.
-    ``feature_score`` adds up to the score.
+    Missing ones are taken to lie on the line between their neighbours. ``feature_score`` adds up to the score.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ class SpectralResidual(ScaledDetector):
     --------
     >>> rng = np.random.default_rng(0)
     >>> start = rng.uniform(0, 2 * np.pi, (1000, 1))
-    >>> waves = np.sin(start + np.arange(48) / 4) + rng.normal(0, 0.05, (1000, 48))
+    >>> waves = np.sin(start + np.arange(48) / 4) + rng.normal(0, 0.02, (1000, 48))
     >>> spike = waves[0].copy()
-    >>> spike[30] -= 1 if spike[30] > 0 else -1
-    >>> verdict = SpectralResidual(share=0.001).fit(waves).predict([waves[0], spike])
+    >>> spike[30] *= -1
+    >>> verdict = SpectralResidual().fit(waves).predict([waves[0], spike])
     >>> verdict.is_outlier.tolist(), int(verdict.feature_score[1].argmax())
     ([False, True], 30)
 
@@ -92,7 +92,7 @@ class SpectralResidual(ScaledDetector):
         self._scale = series_scale(coordinates, rows, self._params["n_features"])
 
     def _score(self, reading: Reading) -> Scores:
-        points = self._scaled().points(reading)
+        points = bridged(self._scaled().points(reading), reading.missing, self._params["n_features"])
         n, d = points.shape
         series = points.reshape(n, -1, self._params["n_features"]).transpose(0, 2, 1)
         found = self._strangeness(series).transpose(0, 2, 1).reshape(n, d)
@@ -117,7 +117,7 @@ class SpectralResidual(ScaledDetector):
 
 
 def extend(series: Array, points: int, slopes: int) -> Array:
-    """``(..., s + points)``: the next value, by the mean slope from the last ``slopes`` values to the newest, repeated.
+    """``(..., s + points)``: the next value, by the mean slope of the last ``slopes`` moments to the newest, repeated.
 
     >>> extend(np.array([0.0, 1.0, 2.0, 3.0]), 2, 2).tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
