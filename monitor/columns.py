@@ -17,8 +17,9 @@ from monitor.labels import Labels
 class Columns:
     """Picks columns out of payloads.
 
-    Columns are matched by name where the payload knows one of their names, else by position; names that nobody
-    configured are then passed over. Without features every payload is flattened to ``(n, d)`` and all of it is taken.
+    Columns are matched by name where the payload knows one of their names; names that nobody configured are then passed
+    over. Else they are matched by position, but for the keys of JSON objects, which have none. Without features every
+    payload is flattened to ``(n, d)`` and all of it is taken.
 
     Parameters
     ----------
@@ -82,6 +83,9 @@ class Columns:
             (tensor,) = tensors.values()
             if tensor.columns and any(name in self._names for name in tensor.columns):
                 return self._by_name({name: tensor.data[:, i] for i, name in enumerate(tensor.columns)})
+        if len(tensors) > 1 and self._all and all(tensor.keyed for tensor in tensors.values()):
+            told, wanted = ", ".join(tensors)[:200], ", ".join(self._names)[:200]
+            raise InvalidEvent("wrong_columns", f"the payload names {told}, none of which is one of {wanted}")
         blocks = [_flat(tensor) for tensor in tensors.values()]
         if len({len(block) for block in blocks}) > 1:
             raise InvalidEvent("bad_shape", "the tensors of the payload have different numbers of rows")

@@ -11,12 +11,14 @@ import numpy.typing as npt
 class Tensor(NamedTuple):
     """One named array. ``data`` is ``(n, ...)``, numeric or of ``object`` dtype (strings, ``None``, mixed).
 
-    ``columns`` names the last axis of a two-dimensional tensor, where the payload does.
+    ``columns`` names the last axis of a two-dimensional tensor, where the payload does. ``keyed``: it is what objects
+    hold under one key, and their keys have no order.
     """
 
     name: str
     data: npt.NDArray[Any]
     columns: tuple[str, ...] = ()
+    keyed: bool = False
 
 
 Tensors = Mapping[str, Tensor]

@@ -57,7 +57,7 @@ def tensors(message: dict[str, Any]) -> Tensors:
     for key in _COLUMNS:
         columns = message.get(key)
         if isinstance(columns, dict):
-            return {name: Tensor(name, _array(values, f"{key}.{name}")) for name, values in columns.items()}
+            return {name: Tensor(name, _array(values, f"{key}.{name}"), (), True) for name, values in columns.items()}
         if columns is not None:
             return {key: Tensor(key, _array(columns, key))}
     raise InvalidEvent("unknown_protocol", f"a V1 body has one of {', '.join(_ROWS + _COLUMNS)}: {_keys(message)}")
@@ -77,7 +77,7 @@ def _objects(key: str, rows: list[Any]) -> Tensors:
     for i, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != rows[0].keys():
             raise InvalidEvent("ragged", f"{key}[{i}] has not the keys of {key}[0]: {', '.join(names)[:200]}")
-    return {name: Tensor(name, _array([row[name] for row in rows], f"{key}.{name}")) for name in names}
+    return {name: Tensor(name, _array([row[name] for row in rows], f"{key}.{name}"), (), True) for name in names}
 
 
 def _array(values: Any, where: str) -> np.typing.NDArray[Any]:

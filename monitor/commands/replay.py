@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
             outcomes = from_log(settings, specs, args.log, fill, progress)
         for outcome in outcomes:
             take(outcome, account, args)
-    if not args.json:
-        for line in (*account.told(), *account.silent(fill), account.in_words()):
-            print(line)
+    for line in account.told():
+        print(line)
+    for line in (*account.silent(fill), account.in_words()):
+        print(line, file=sys.stderr if args.json else sys.stdout)
     return 0
 
 

@@ -521,6 +521,10 @@ def test_replay_does_not_count_windows_with_too_little_data_as_judged(
     *_, why, summary = run(capsys, "replay --table some.csv --monitor drift").splitlines()
     assert why.startswith("drift: of 4 windows 4 had too little data to be judged; the last: too little data: 10 rows,")
     assert summary == "0 windows judged, 4 windows with too little data, 0 alarms, 0 rows flagged"
+    assert cli.main(["replay", "--table", "some.csv", "--monitor", "drift", "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "", "findings alone"
+    assert said.err.splitlines() == [why, summary]
 
 
 def test_replay_says_which_monitor_a_table_is_not_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,8 @@ def test_an_empty_batch_is_no_rows() -> None:
 @pytest.mark.parametrize(
     ("body", "reason", "said"),
     [
+        ({"instances": [{"Age": 1, "Sex": 1}]}, "wrong_columns", "names Age, Sex, none of which is one of age, sex"),
+        ({"inputs": {"Sex": [1], "Age": [1]}}, "wrong_columns", "names Sex, Age, none of which is one of age, sex"),
         ({"instances": [[1, 1, 1]]}, "wrong_columns", "3 columns, not 2: age, sex"),
         ({"instances": [1, 2]}, "wrong_columns", "1 columns, not 2: age, sex"),
         ({"instances": [["x", "M"]]}, "not_numeric", "age: 'x' where a number belongs"),
@@ -123,13 +125,19 @@ def test_an_empty_batch_is_no_rows() -> None:
         ({"inputs": {"age": [1]}}, "wrong_columns", "lacks sex"),
         ({"inputs": {"age": [1, 2], "sex": ["M"]}}, "bad_shape", "as many rows"),
         ({"inputs": {"age": [[1, 2]], "sex": ["M"]}}, "bad_shape", "one value a row"),
-        ({"inputs": {"a": [1, 2], "b": [1]}}, "bad_shape", "different numbers of rows"),
     ],
 )
 def test_what_is_refused(body: Any, reason: str, said: str) -> None:
     with pytest.raises(InvalidEvent, match=said) as refused:
         rows(Columns([AGE, SEX]), body)
     assert refused.value.reason == reason
+
+
+def test_without_features_tensors_need_as_many_rows() -> None:
+    tensors = V1Codec().decode(b'{"inputs": {"a": [1, 2], "b": [1]}}', {})
+    with pytest.raises(InvalidEvent, match="different numbers of rows") as refused:
+        Columns(()).rows(tensors)
+    assert refused.value.reason == "bad_shape"
 
 
 def test_a_tensor_that_is_not_there() -> None:
