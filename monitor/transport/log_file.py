@@ -16,6 +16,7 @@ from sinks.records import Unavailable
 
 APPLICATION_ID = 0x6F667061  # "ofpa"
 FORMAT = 1
+_MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 2.0
 """How long another process may hold the write lock; it normally does for a millisecond."""
 
@@ -25,7 +26,7 @@ class LogError(ValueError):
 
 
 class DamagedLogError(LogError):
-    """The file is damaged, or was never a log."""
+    """The file was a log, as far as can be told, and is damaged."""
 
 
 class LogFile:
@@ -86,10 +87,20 @@ def _in_words(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> DamagedLogError:
-    return DamagedLogError(
-        f"the log {path} is damaged or no log ({error}); move it away and start again with a new one"
-    )
+def _damaged(path: Path, error: Exception) -> LogError:
+    if not _may_be_sqlite(path):
+        return LogError(f"{path} is another file, no log ({error}); give the log another path")
+    return DamagedLogError(f"the log {path} is damaged ({error}); move it away and start again with a new one")
+
+
+def _may_be_sqlite(path: Path) -> bool:
+    """Whether the file begins as SQLite's do, or with zeros: what a crash leaves of a page that was never written."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except OSError:
+        return True
+    return head in (_MAGIC[: len(head)], bytes(len(head)))
 
 
 def _explained(message: str) -> str:

@@ -245,7 +245,10 @@ def test_a_failed_append_leaves_nothing(log: EmbeddedLog) -> None:
 def test_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     path.write_bytes(b"this is no SQLite file, not at all" * 100)
-    with pytest.raises(LogError, match=r"log\.db is damaged or no log"):
+    with pytest.raises(LogError, match=r"log\.db is another file, no log.*give the log another path"):
+        EmbeddedLog(path)
+    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    with pytest.raises(LogError, match=r"log\.db is damaged"):
         EmbeddedLog(path)
 
 

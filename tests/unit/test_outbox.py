@@ -407,7 +407,7 @@ def test_a_disk_that_comes_back_is_used_again(play: Callable[..., None], monkeyp
 
 
 def test_a_damaged_spool_is_set_aside(play: Callable[..., None], tmp_path: Path) -> None:
-    for content in (b"this is no spool, whatever it is" * 100, b"SQLite format 3\0" + b"\xff" * 5000):
+    for content in (bytes(9000), b"SQLite format 3\0" + b"\xff" * 5000):
         (tmp_path / "spool.db").write_bytes(content)
 
         async def act(scene: Scene) -> None:
@@ -421,6 +421,22 @@ def test_a_damaged_spool_is_set_aside(play: Callable[..., None], tmp_path: Path)
 
         play(act)
         assert (tmp_path / "spool.db.damaged").read_bytes() == content
+
+
+def test_a_file_of_somebody_elses_is_left_alone(play: Callable[..., None], tmp_path: Path) -> None:
+    """What waits then, waits in memory."""
+    content = b"root:x:0:0:root:/root:/bin/bash\n" * 40
+    (tmp_path / "spool.db").write_bytes(content)
+
+    async def act(scene: Scene) -> None:
+        scene.outbox.start()
+        await scene.put(10)
+        await scene.outbox.close(60)
+        assert scene.receiver.got == names(10)
+
+    play(act)
+    assert (tmp_path / "spool.db").read_bytes() == content
+    assert not list(tmp_path.glob("*.damaged"))
 
 
 def test_a_spool_that_is_damaged_while_it_is_used(play: Callable[..., None]) -> None:
@@ -722,7 +738,7 @@ class TestAdoption:
 
     def test_a_damaged_one_is_set_aside(self, play: Callable[..., None], tmp_path: Path) -> None:
         path = tmp_path / "spool.1.db"
-        path.write_bytes(b"not a database at all" * 1000)
+        path.write_bytes(b"SQLite format 3\0" + b"not a database at all" * 1000)
 
         async def act(scene: Scene) -> None:
             scene.outbox.start()
@@ -731,7 +747,7 @@ class TestAdoption:
 
         play(act)
         assert not path.exists()
-        assert path.with_name("spool.1.db.damaged").read_bytes().startswith(b"not a database")
+        assert path.with_name("spool.1.db.damaged").read_bytes()[16:].startswith(b"not a database")
 
     def test_what_waited_too_long_is_counted(self, play: Callable[..., None], tmp_path: Path) -> None:
         path = left_behind(tmp_path, "spool.1.db", range(5), timestamp=1.0)
