@@ -11,9 +11,10 @@ from monitor.events import InvalidEvent
 
 
 class FoundColumns:
-    """Columns that nobody has named: as the first payload that has names for them does.
+    """Columns that nobody has named: as the first payload does.
 
-    Payloads without names, before it or after it, have the same columns by position.
+    Where it names none, later ones may name none either, and where it does, later ones must: objects' keys have no
+    order, so that which of them is the first column of a payload without names, nothing says.
 
     >>> from monitor.codecs.v1 import V1Codec
     >>> found = FoundColumns()
@@ -36,15 +37,18 @@ class FoundColumns:
 
     def rows(self, tensors: Tensors) -> Array:
         """As :meth:`Columns.rows`."""
-        columns = self._columns or Columns([Feature(name) for name in _named(tensors, self._tensor)], self._tensor)
+        names = _named(tensors, self._tensor)
+        columns = self._columns or Columns([Feature(name) for name in names], self._tensor)
         rows = columns.rows(tensors)
         if not len(rows):
             return rows
         if self._width and rows.shape[1] != self._width:
             raise InvalidEvent("wrong_columns", f"the payload has {rows.shape[1]} columns, others have {self._width}")
-        self._width = rows.shape[1]
-        if columns.features:
-            self._columns = columns
+        if self._width > 1 and bool(names) != bool(columns.features):
+            told, others = (f"names {', '.join(names)[:200]}", "none") if names else ("names no columns", "theirs")
+            hint = "list the model's features, in the order of those without names"
+            raise InvalidEvent("wrong_columns", f"the payload {told}, earlier ones name {others}: {hint}")
+        self._width, self._columns = rows.shape[1], columns
         return rows
 
 

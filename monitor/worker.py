@@ -105,12 +105,22 @@ class Worker:
             log.info("reading %s from offset %d", signal.partition, signal.start)
             self._assigned.add(signal.partition)
             self._observer.lag(signal.partition, 0, 0.0)  # the series is there before there is anything to read
-            self._pipeline.assign(signal.partition, signal.checkpoint)
+            self._resume(signal.partition, signal.checkpoint)
         elif isinstance(signal, Leaving):
             await self._commit()
         else:
             log.info("%s is another worker's now", signal.partition)
             self._forget(signal.partition)
+
+    def _resume(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
+        try:
+            self._pipeline.assign(partition, checkpoint)
+        except (ValueError, TypeError, AttributeError) as error:  # another program's commit, in our group
+            if checkpoint is None:
+                raise
+            place = f"{partition}, committed at offset {checkpoint.offset}"
+            log.error("%s: its checkpoint cannot be read (%s); windows begin anew there", place, error)
+            self._pipeline.assign(partition, checkpoint._replace(state=""))
 
     async def _idle(self, now: float) -> None:
         for partition in self._behind:

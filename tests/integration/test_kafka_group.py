@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -87,6 +88,34 @@ class Group:
 
 def run(test: Any) -> None:
     asyncio.run(asyncio.wait_for(test, 100))
+
+
+@pytest.mark.parametrize("size", [10, 2000, 40_000])
+def test_what_one_client_commits_the_other_reads(kafka: str, client: str, size: int) -> None:
+    """In the commit as it is, compressed, and in the state topic: a group may have members of both kinds."""
+    other = kafka_broker.need_client(next(name for name in kafka_broker.MODULES if name != client))
+    state = json.dumps({"next": 200, "monitors": {"m": random.Random(0).randbytes(size // 2).hex()}})
+
+    async def test() -> None:
+        group = Group(kafka, client, partitions=1)
+        await group.send(0, 200)
+        source = group.source()
+        async for signal in source:
+            if isinstance(signal, Block):
+                await source.commit({signal.partition: Checkpoint(200, state)})
+                break
+        await source.close()
+        others = Cluster(KafkaOptions(kafka, other, timeout=5.0), create=True)
+        heir = others.source(group.topic, group.name, group.state, warmup=0, session=6.0)
+        async for signal in heir:
+            if isinstance(signal, Assigned):
+                assert signal.checkpoint == Checkpoint(200, state)
+                break
+        await heir.close()
+        await others.close()
+        await group.cluster.close()
+
+    run(test())
 
 
 def test_partitions_move_to_a_second_member_and_back(kafka: str, client: str) -> None:

@@ -307,3 +307,12 @@ def test_one_bad_record_among_a_thousand_costs_few_sends() -> None:
     assert published(producer, [record(i) for i in range(1000)]) == ({700}, set())
     assert producer.taken == [i for i in range(1000) if i != 700]
     assert producer.sends <= 21
+
+
+@pytest.mark.parametrize("text", ["z!!", "zabcde", "z\0", "s{}", 's{"at":["x"]}', "s", "s[1]"])
+def test_a_note_that_cannot_be_read_is_told_and_ends_nothing(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    states = States("g/t", lambda records: [], lambda offset: [b"x"][offset], 1000)
+    assert states.load(3, text) == ""
+    assert "partition 3: windows begin anew at the committed offset" in caplog.text
+    states.committed([3])
+    assert states.save(3, '{"next":6}') == 'j{"next":6}'

@@ -17,6 +17,7 @@ from monitor.events import Checkpoint, DeadLetter, Delivery, Record
 from monitor.outcome import Outcome, Tally
 from monitor.outflow import Outflow
 from monitor.parts import Part, from_record
+from monitor.progress import Progress
 from monitor.transport.base import Assigned, Block, Idle, Quiet, Revoked, Signal, Unavailable
 from monitor.worker import Worker
 
@@ -141,6 +142,23 @@ def make(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outflow_module, "FIRST_BACKOFF", 0.001)
+
+
+def test_a_checkpoint_of_somebody_elses_is_told_and_windows_begin_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[Checkpoint | None] = []
+
+    def assign(self: FakePipeline, partition: str, checkpoint: Checkpoint | None) -> None:
+        Progress(checkpoint)
+        begun.append(checkpoint)
+
+    monkeypatch.setattr(FakePipeline, "assign", assign)
+    for state in ("no JSON", "[1]", '{"next": []}'):
+        worker, _, _ = make([Assigned("t/0", Checkpoint(7, state), 5)])
+        asyncio.run(worker.run())
+        assert begun.pop() == Checkpoint(7)
+    assert caplog.text.count("t/0, committed at offset 7: its checkpoint cannot be read") == 3
 
 
 def test_findings_are_flushed_before_their_offset_is_committed() -> None:

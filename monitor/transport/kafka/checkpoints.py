@@ -20,7 +20,7 @@ from monitor.transport.kafka.port import Outcome, Sent
 from sinks.records import Record, Unavailable
 
 INLINE_BYTES = 4000
-"""Kafka's ``offset.metadata.max.bytes`` is 4,096."""
+"""Kafka's ``offset.metadata.max.bytes`` is 4,096, the end that clients put behind a text included."""
 
 PLAIN, PACKED, STORED = "j", "z", "s"
 """First letter of the commit's text: JSON as it is, compressed, or the place of the records that hold it."""
@@ -74,14 +74,25 @@ class States:
         """The state that a commit's text stands for; also marks a new assignment of the partition."""
         self._epochs[partition], self._slots[partition] = uuid.uuid4().hex[:8], count()
         self._stale.pop(partition, None)
-        if not text.startswith(STORED):
-            return unpack(text)
-        self._stale[partition] = text
+        try:
+            return self._stored(partition, text) if text.startswith(STORED) else unpack(text)
+        except (ValueError, LookupError, TypeError, zlib.error) as error:
+            self._stale.pop(partition, None)
+            _logger.error("partition %d: what is noted with the group's commit cannot be read (%s)", partition, error)
+            return self._without(partition)
+
+    def _stored(self, partition: int, text: str) -> str:
         values = [self._read(offset) for offset in json.loads(text[1:])["at"]]
+        self._stale[partition] = text
         if None in values:
             _logger.error("partition %d: the state of its checkpoint is gone from the state topic", partition)
-            return ""
+            return self._without(partition)
         return zlib.decompress(b"".join(value for value in values if value is not None)).decode()
+
+    @staticmethod
+    def _without(partition: int) -> str:
+        _logger.error("partition %d: windows begin anew at the committed offset", partition)
+        return ""
 
     def save(self, partition: int, state: str) -> str:
         """The text to commit; what it names is durable.

@@ -39,6 +39,15 @@ _FENCED = frozenset(
 _logger = logging.getLogger("offpath.transport")
 
 
+def _told(place: TopicPartition) -> str:
+    """The text of a commit; nothing if another program has written it, which does not end it as librdkafka does."""
+    try:
+        return place.metadata or ""
+    except UnicodeDecodeError:
+        _logger.error("%s: what is noted with the group's commit cannot be read; windows begin anew there", place)
+        return ""
+
+
 class ConfluentMember:
     """Cooperative-sticky; offsets are given at the assignment, as a seek before it is an error."""
 
@@ -150,7 +159,7 @@ class ConfluentMember:
         for place in known:
             if place.error is not None:
                 raise unavailable(self._options, [str(place.error)], "the group's commits are not known")
-        return {place.partition: (place.offset, place.metadata or "") for place in known if place.offset >= 0}
+        return {place.partition: (place.offset, _told(place)) for place in known if place.offset >= 0}
 
     def commit(self, places: Mapping[int, tuple[int, str]]) -> Future[None]:
         """Asynchronous: the other kind waits for brokers that are away as long as they are."""

@@ -42,6 +42,14 @@ _FENCED = (
 _logger = logging.getLogger("offpath.transport")
 
 
+_END = "\0"
+"""librdkafka ends a commit's text with it, shows it to nobody, and reads on beyond the text of a commit without it."""
+
+
+def _ended(text: str) -> str:
+    return text and text + _END
+
+
 class PythonMember:
     """Cooperative-sticky. Pauses all of its partitions or none: a paused one loses what was fetched for it.
 
@@ -158,13 +166,13 @@ class PythonMember:
                 place = self._place(partition)
                 found = self._consumer.committed(place, metadata=True, timeout_ms=self._milliseconds)
                 if found is not None and found.offset >= 0:
-                    known[partition] = (found.offset, found.metadata or "")
+                    known[partition] = (found.offset, (found.metadata or "").rstrip(_END))
         return known
 
     def commit(self, places: Mapping[int, tuple[int, str]]) -> Future[None]:
         """Not the library's ``commit``, which blocks, and tries again and again, while the group is rebalanced."""
         done: Future[None] = Future()
-        offsets = {self._place(p): OffsetAndMetadata(offset, told, -1) for p, (offset, told) in places.items()}
+        offsets = {self._place(p): OffsetAndMetadata(offset, _ended(told), -1) for p, (offset, told) in places.items()}
 
         def failed(error: Exception) -> None:
             fenced = isinstance(error, _FENCED)
