@@ -25,6 +25,7 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "ClassifierDrift": "detectors.drift.classifier:ClassifierDrift",
         "LearnedKernelDrift": "detectors.drift.learned_kernel:LearnedKernelDrift",
         "SpotTheDiffDrift": "detectors.drift.spot_the_diff:SpotTheDiffDrift",
+        "ContextMMDDrift": "detectors.drift.context_mmd:ContextMMDDrift",
         "BBSDDrift": "detectors.drift.bbsd:BBSDDrift",
         "ClassifierUncertaintyDrift": "detectors.drift.classifier_uncertainty:ClassifierUncertaintyDrift",
         "RegressorUncertaintyDrift": "detectors.drift.regressor_uncertainty:RegressorUncertaintyDrift",

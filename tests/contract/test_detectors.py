@@ -30,7 +30,15 @@ EXCEPTIONS = {
     ("TabularDrift", "reference"): "it is made of KSDrift and ChiSquareDrift, and names them; the papers stand there",
     **{
         (name, "empty column"): "it compares whole rows, of which such a reference has none: fit says which it needs"
-        for name in ("MMDDrift", "LSDDDrift", "ClassifierDrift", "LearnedKernelDrift", "SpotTheDiffDrift", *_OF_OUTPUTS)
+        for name in (
+            "MMDDrift",
+            "LSDDDrift",
+            "ClassifierDrift",
+            "LearnedKernelDrift",
+            "SpotTheDiffDrift",
+            "ContextMMDDrift",
+            *_OF_OUTPUTS,
+        )
     },
 }
 
@@ -65,6 +73,7 @@ _NEEDS |= _needed("torch", "OutlierSeq2Seq", "LLR")
 # Quicker than the defaults. Online detectors simulate streams to find their thresholds: here short ones, and few.
 _PARAMS = {
     "ClassifierDrift": {"n_estimators": 5},
+    "ContextMMDDrift": {"context": ["age"]},
     "LearnedKernelDrift": {"epochs": 2, "max_ref": 400},
     "LOF": {"max_ref": 500},
     "KernelPCA": {"max_ref": 200},
