@@ -25,7 +25,7 @@ import numpy.typing as npt
 from detectors.base import Detector, DetectorError, Feature, Parts, Saveable
 from detectors.directory import replace
 from detectors.npz import pack
-from detectors.registry import load_class
+from detectors.registry import load_class, runs_code
 
 FORMAT = 1
 MANIFEST = "artifact.json"
@@ -71,17 +71,21 @@ def save(detector: Detector, path: Path) -> None:
         raise ArtifactError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def load(path: Path) -> Detector:
+def load(path: Path, *, allow_code: bool = False) -> Detector:
     """The detector that :func:`save` wrote to the directory ``path``.
+
+    ``allow_code`` lets it run a program that the user gave it; say so only of an artefact whose origin you trust.
 
     Raises
     ------
     ArtifactError : a file is missing, too large or changed since it was written; the format version or the detector
-        type is unknown; the content is not what the detector needs.
+        type is unknown; the content is not what the detector needs; it holds code, and that is not allowed.
     """
     path = Path(path)
     manifest = describe(path)
     cls = _class_of(manifest, path)
+    if not allow_code and holds_code(manifest):
+        raise ArtifactError(f"{path} holds {CODE}")
     content = _arrays_of(manifest, path)
     try:
         arrays = _decode_arrays(content, path / ARRAYS)
@@ -105,6 +109,15 @@ def verify(path: Path) -> Mapping[str, Any]:
     manifest = describe(path)
     _arrays_of(manifest, path)
     return manifest
+
+
+CODE = "a program that loading runs: if you trust its origin, allow it (detector.allow_code: true in a configuration)"
+
+
+def holds_code(manifest: Mapping[str, Any]) -> bool:
+    """Whether the described detector runs code that is not ours."""
+    params = manifest.get("params")
+    return isinstance(params, Mapping) and runs_code(str(manifest["detector_type"]), params)
 
 
 def features_of(manifest: Mapping[str, Any]) -> tuple[Feature, ...]:

@@ -48,17 +48,21 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "OutlierSeq2Seq": "detectors.outlier.seq2seq:OutlierSeq2Seq",
         "LLR": "detectors.outlier.llr:LLR",
         "SpectralResidual": "detectors.outlier.spectral_residual:SpectralResidual",
+        "AdversarialAE": "detectors.adversarial.autoencoder:AdversarialAE",
+        "ModelDistillation": "detectors.adversarial.distillation:ModelDistillation",
     }
 )
 """``detector_type`` -> ``"module:Class"``."""
 
 
 def _kind(target: str) -> DetectorKind:
-    return "drift" if target.startswith("detectors.drift.") else "outlier"
+    if target.startswith("detectors.drift."):
+        return "drift"
+    return "adversarial" if target.startswith("detectors.adversarial.") else "outlier"
 
 
 KINDS: Mapping[str, DetectorKind] = MappingProxyType({name: _kind(target) for name, target in DETECTOR_TYPES.items()})
-"""``detector_type`` -> ``"drift"`` or ``"outlier"``; known without importing the detector."""
+"""``detector_type`` -> ``"drift"``, ``"outlier"`` or ``"adversarial"``; known without importing the detector."""
 
 
 def is_online(detector_type: str) -> bool:
@@ -101,6 +105,16 @@ def requires(detector_type: str, params: Mapping[str, Any]) -> tuple[str, ...]:
     by_params = getattr(cls, "required", None)
     found: tuple[str, ...] = getattr(cls, "requires", ()) if by_params is None else by_params(params)
     return found
+
+
+def runs_code(detector_type: str, params: Mapping[str, Any]) -> bool:
+    """Whether a detector runs code that is not ours: a program or a function that the parameters name.
+
+    >>> runs_code("KNN", {}), runs_code("AdversarialAE", {"model": "classifier.pt2"})
+    (False, True)
+    """
+    by_params = getattr(load_class(detector_type), "runs_code", None)
+    return by_params is not None and bool(by_params(params))
 
 
 def create(detector_type: str, **params: Any) -> Detector:

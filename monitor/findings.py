@@ -142,7 +142,8 @@ def _flagged(
     features: Sequence[Feature], x: Array, row: int, score: float, why: Array | None, i: int
 ) -> FlaggedInstance:
     values = {feature.name: _label(feature, value) for feature, value in zip(features, x.tolist(), strict=False)}
-    parts = dict(zip(values, why[i].tolist(), strict=False)) if why is not None else None
+    known = why is not None and not np.isnan(why[i]).all()  # what no column can be blamed for
+    parts = dict(zip(values, why[i].tolist(), strict=False)) if why is not None and known else None
     return FlaggedInstance(row, score, values, parts)
 
 

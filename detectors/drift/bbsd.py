@@ -10,7 +10,7 @@ import numpy as np
 from detectors.base import Array, DetectorError, Feature
 from detectors.drift.correction import Correction
 from detectors.drift.derived import DerivedDrift
-from detectors.drift.predictions import Predictions, check_predictions, probabilities
+from detectors.predictions import Predictions, check_predictions, probabilities
 
 Outputs = Literal["soft", "hard", "both"]
 

@@ -10,7 +10,7 @@ from scipy.special import entr
 
 from detectors.base import Array, DetectorError, Feature
 from detectors.drift.derived import DerivedDrift
-from detectors.drift.predictions import Predictions, check_predictions, probabilities
+from detectors.predictions import Predictions, check_predictions, probabilities
 
 Uncertainty = Literal["entropy", "margin"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,7 +64,7 @@ class DeepDetector(ScaledDetector):
 
     def _create(self, d: int, rng: np.random.Generator) -> dict[str, Any]:
         """The networks, untrained."""
-        sizes = self._sizes(d, self._params["latent_dim"] or -(-d // 3))
+        sizes = self._sizes(d, self._params.get("latent_dim") or -(-d // 3))
         return {name: Network.create(size, self._torch, self._device, rng) for name, size in sizes.items()}
 
     def _load(self, d: int, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
@@ -80,14 +80,23 @@ class DeepDetector(ScaledDetector):
         rng = np.random.default_rng(self._params["seed"])
         self._scale = self._learn_scale(coordinates, rows)
         kept = chosen(len(rows), self._params["max_ref"], self._params["seed"])
-        x = self._tensor(self._encode(coordinates.read(rows[kept])))
+        encoded = self._encode(coordinates.read(rows[kept]))
+        known = np.isfinite(encoded).all(axis=1)
+        if known.sum() < 2:
+            raise DetectorError(
+                f"{self.detector_type} can learn from {known.sum()} rows of the reference: 2 are the least"
+            )
+        x = self._tensor(encoded[known])
         self._networks = self._create(rows.shape[1], rng)
-        parameters = [tensor for network in self._networks.values() for tensor in network.parameters]
-        settings = [self._params[name] for name in ("epochs", "batch_size", "learning_rate")]
-        train(self._torch, parameters, lambda batch: self._loss(batch, rng), x, rng, *settings)
+        self._train(self._networks.values(), lambda batch: self._loss(batch, rng), x, rng)
         with self._torch.no_grad():
             self._after_training(x, rng)
         self._set_block(rows.shape[1])
+
+    def _train(self, networks: Iterable[Any], loss: Callable[[Any], Any], x: Any, rng: np.random.Generator) -> None:
+        parameters = [tensor for network in networks for tensor in network.parameters]
+        settings = [self._params[name] for name in ("epochs", "batch_size", "learning_rate")]
+        train(self._torch, parameters, loss, x, rng, *settings)
 
     def _start(self) -> None:
         self._torch = import_torch(self.detector_type)

@@ -13,10 +13,12 @@ from typing_extensions import Self
 from detectors.base import (
     Array,
     DetectorError,
+    DetectorKind,
     Feature,
     Meta,
     NotFittedError,
     Parts,
+    Reason,
     Verdict,
     as_rows,
 )
@@ -53,6 +55,7 @@ class OutlierDetector(ABC):
     """
 
     detector_type: ClassVar[str]
+    kind: ClassVar[DetectorKind] = "outlier"
     _block: int = 4096  # rows scored at once
     _folds: ClassVar[int] = FOLDS
 
@@ -70,7 +73,7 @@ class OutlierDetector(ABC):
 
     @property
     def meta(self) -> Meta:
-        return Meta(self.detector_type, "outlier", dict(self._params), self._features, self._n_ref)
+        return Meta(self.detector_type, self.kind, dict(self._params), self._features, self._n_ref)
 
     @property
     def threshold(self) -> float:
@@ -153,10 +156,8 @@ class OutlierDetector(ABC):
         if reading.missing is not None:
             blank = np.all(reading.missing, axis=1)
             instance, feature = np.where(blank, np.nan, instance), np.where(blank[:, None], np.nan, feature)
-            if np.isnan(instance).all():
-                return Verdict(
-                    "insufficient_data", len(rows), None, threshold, None, None, notes, (), instance, feature
-                )
+        if np.isnan(instance).all():
+            return Verdict("insufficient_data", len(rows), None, threshold, None, None, notes, (), instance, feature)
         flagged = np.flatnonzero(instance > threshold)
         return Verdict(
             state="alert" if flagged.size else "ok",
@@ -165,10 +166,16 @@ class OutlierDetector(ABC):
             threshold=threshold,
             effect_size=flagged.size / len(rows),
             features=notes,
-            reasons=reasons(rows, reading, Scores(instance, feature), flagged, self._features, coordinates),
+            reasons=self._reasons(rows, reading, Scores(instance, feature), flagged),
             instance_score=instance,
             feature_score=feature,
         )
+
+    def _reasons(
+        self, rows: Array, reading: Reading, scores: Scores, flagged: npt.NDArray[np.intp]
+    ) -> tuple[Reason, ...]:
+        """Why rows were flagged, the strangest first."""
+        return reasons(rows, reading, scores, flagged, self._features, self._fitted())
 
     def to_parts(self) -> Parts:
         """Everything learnt; raises :class:`NotFittedError` before ``fit``."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from detectors.registry import DETECTOR_TYPES, Problem, is_online, load_class, requires, sift_params
+from detectors.registry import DETECTOR_TYPES, Problem, is_online, load_class, requires, runs_code, sift_params
 from monitor.configuration.document import Path
 from monitor.configuration.mistakes import Found, nearest
 
@@ -25,6 +25,9 @@ def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
     for package in requires(kind, parameters(wanted)):
         if find_spec(package) is None:
             yield Found((*here, "type"), None, f'needs {package}: pip install "offpath[{package}]"')
+    if wanted.get("allow_code") is not True and runs_code(kind, parameters(wanted)):
+        expected = "names a program that is run: if you trust its origin, say allow_code: true beside it"
+        yield Found((*here, "params"), None, expected)
     for problem in sift_params(kind, parameters(wanted))[1]:
         yield _parameter(kind, parameters(wanted), problem, here)
 

@@ -72,6 +72,9 @@ def _artifact(
     except (DetectorError, KeyError, TypeError) as error:
         yield Found(here, None, str(error))
         return
+    told = registry.runs_code(kind, parameters(wanted))  # then it is said of them
+    if not told and artifact.holds_code(held) and wanted.get("allow_code") is not True:
+        yield Found((*at, "detector", "artifact"), str(folder), f"holds {artifact.CODE}")
     if columns:
         yield from _columns(folder, fitted, columns, at)
     elif columns is not None:

@@ -97,6 +97,9 @@ class DetectorSettings(Section):
     artifact: Text | None = Field(default=None, description="Directory written by `offpath fit`.")
     reference: Text | None = Field(default=None, description="CSV, Parquet or npz file to fit on at start.")
     params: dict[str, Any] = Field(default_factory=dict, description="The detector's own parameters.")
+    allow_code: Flag = Field(
+        default=False, description="Run a program that params or the artefact name; only if you trust its origin."
+    )
 
     def conflicts(self) -> Iterator[Conflict]:
         """Two origins, or none."""

@@ -103,7 +103,7 @@ def load_detector(monitor: MonitorSettings, features: Sequence[Feature]) -> Dete
     """
     wanted = monitor.detector
     if wanted.artifact is not None:
-        detector = artifact.load(Path(wanted.artifact))
+        detector = artifact.load(Path(wanted.artifact), allow_code=wanted.allow_code)
     else:
         assert wanted.reference is not None
         reference = Path(wanted.reference)

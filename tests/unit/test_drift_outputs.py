@@ -12,8 +12,8 @@ from detectors.calibrate import binomial_interval
 from detectors.drift.bbsd import BBSDDrift
 from detectors.drift.classifier_uncertainty import ClassifierUncertaintyDrift
 from detectors.drift.ks import KSDrift
-from detectors.drift.predictions import probabilities
 from detectors.drift.regressor_uncertainty import RegressorUncertaintyDrift
+from detectors.predictions import probabilities
 
 PETS = [Feature("cat"), Feature("dog"), Feature("fish")]
 

@@ -1,0 +1,1 @@
+"""Adversarial detectors: one algorithm a file."""
