@@ -9,8 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
+
+# Python looks in the script's own folder first, where `detectors.py` would be taken for the package of that name.
+_FOLDER = str(Path(__file__).parent)
+if _FOLDER in sys.path:
+    sys.path.remove(_FOLDER)
+    sys.path.append(_FOLDER)
 
 
 class Row(NamedTuple):
@@ -32,9 +40,12 @@ class Row(NamedTuple):
         return f"{self.name:<68} {self.value:>12,.10g} {self.unit}{verdict}"
 
 
-def row(name: str, value: float, unit: str, most: float | None = None) -> Row:
-    """A figure that is to be ``most`` at the most: judged as it is, shown with four digits unless it is a count."""
+def row(name: str, value: float, unit: str, most: float | None = None, *, least: float | None = None) -> Row:
+    """A figure that is to be ``most`` at the most, or ``least`` at the least: judged as it is, shown with four digits
+    unless it is a count."""
     shown = value if isinstance(value, int) else float(f"{value:.4g}")
+    if least is not None:
+        return Row(name, shown, unit, f">= {least:g}", value >= least)
     return Row(name, shown, unit) if most is None else Row(name, shown, unit, f"<= {most:g}", value <= most)
 
 
