@@ -120,7 +120,8 @@ class Coordinates:
             beyond = np.clip((values - inside) / self.unit, -FARTHEST, FARTHEST)
             z = z + beyond
             excess = beyond
-            values = inside + beyond * np.where(np.isfinite(self.unit), self.unit, 0.0)
+            measured = np.isfinite(self.unit)  # a level has no distance to the others
+            values = np.where(measured, inside + beyond * np.where(measured, self.unit, 0.0), values)
         unseen = z >= self.never
         if not unseen.any():
             return Reading(values, z, missing, None, excess)

@@ -195,6 +195,14 @@ def test_a_flagged_row_of_a_program_says_what_the_model_says(program):
     assert "its copy" in reason.text
 
 
+def test_a_program_is_asked_with_the_row_as_it_is_also_where_the_reference_was_constant(program):
+    rows = np.column_stack([X[:, 0], np.full(1000, 50.0), X[:, 2]])
+    detector = ModelDistillation(model=program, preds_type="logits", **QUICK).fit(rows)
+    moved = rows[:5] + np.array([9.0, 3.0, 0.0])
+    told, _ = detector._compared(detector._coordinates.read(moved))
+    np.testing.assert_allclose(told[0].numpy(), asked(moved), rtol=1e-4, atol=1e-6)
+
+
 def test_programs_that_cannot_be_used(program, tmp_path):
     broken = tmp_path / "broken.pt2"
     broken.write_bytes(b"no archive")
