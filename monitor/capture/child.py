@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -33,6 +34,9 @@ def command(role: str, *arguments: str) -> list[str]:
 class Child:
     """Starts a process, reads its board, starts it again when it dies. Its kinds say what all that means.
 
+    One that ends with ``EX_CONFIG`` (sysexits.h) cannot work as it is configured, has said why, and would say so again:
+    it is not started again.
+
     Parameters
     ----------
     reactor : calls it.
@@ -52,6 +56,7 @@ class Child:
         self._socket: socket.socket | None = None
         self._started = 0.0
         self._stopping = False
+        self.given_up = False
         self._then: Callable[[], None] | None = None
 
     def arguments(self) -> list[str]:
@@ -63,6 +68,9 @@ class Child:
 
     def down(self) -> None:
         """The process has closed its end; its board says how far it came."""
+
+    def gone(self) -> None:
+        """There is no process, and none will follow."""
 
     def finish(self) -> None:
         """Let the process see that it is to end."""
@@ -97,6 +105,7 @@ class Child:
         """Let the process finish within so long, kill it after that, and call ``then``."""
         self._stopping, self._then = True, then
         if self._process is None:
+            self.gone()
             self._end()
             return
         self.finish()
@@ -143,6 +152,15 @@ class Child:
         self._process = None
         if self._stopping:
             self._end()
+            return
+        if status == os.EX_CONFIG:
+            self.given_up = True
+            _logger.error(
+                "%s cannot work as it is configured and is not started again: requests are relayed, and none is "
+                "captured before the sidecar is started anew",
+                self.name,
+            )
+            self.gone()
             return
         if self.reactor.time() - self._started > WELL_SECONDS:
             self._pause = FIRST_PAUSE

@@ -17,6 +17,9 @@ from sinks.records import Record
 PAUSE = 1.0
 """Seconds for which a disk that failed is left alone."""
 
+MOST_DAMAGED = 10
+"""Damaged files that are kept: the first ones and the latest. A failing disk must not be filled with them."""
+
 NO_SPOOL = "no spool, events wait in memory only"
 
 _SPOOLED = sample("spooled_total")
@@ -133,13 +136,13 @@ class Shelf:
             for record in records:
                 self._store(spool, (record,), handed_out=False)
 
-    def _set_aside(self, error: Exception) -> None:
+    def _set_aside(self, error: DamagedLogError) -> None:
         """A damaged file must neither stop the shipper nor be lost to whoever wants to look at it."""
         if self._spool is not None:  # what is handed out is counted when it is known what became of it
             self._lose("spool_damaged", len(self._spool) - self._spool.handed_out)
         self.close()
-        aside = self._path.with_name(self._path.name + ".damaged")
-        _logger.error("%s; it is now %s, and a new spool is begun", error, aside)
+        aside = self._aside()
+        told = f"the spool {self._path} is damaged ({error.reason})"
         try:
             for suffix in ("-wal", "-shm", ""):
                 file = self._path.with_name(self._path.name + suffix)
@@ -147,7 +150,15 @@ class Shelf:
                     file.replace(aside.with_name(aside.name + suffix))
         except OSError as failure:
             self._rest_until = self._clock() + PAUSE
-            self._quiet.say(logging.ERROR, "disk", f"{self._path} cannot be moved away: {failure.strerror}")
+            self._quiet.say(logging.ERROR, "disk", f"{told} and cannot be moved to {aside}: {failure.strerror}")
+        else:
+            _logger.error("%s: it is now %s, and a new one is begun", told, aside)
+
+    def _aside(self) -> Path:
+        """Where a damaged file goes: a name that is free, or the last of all."""
+        first = self._path.with_name(self._path.name + ".damaged")
+        names = [first, *(first.with_name(f"{first.name}.{number}") for number in range(1, MOST_DAMAGED))]
+        return next((name for name in names if not name.exists()), names[-1])
 
     def _lose(self, reason: str, count: int) -> None:
         self._counters[sample("dropped_events_total", reason=reason)] += count

@@ -33,6 +33,7 @@ from monitor.capture.outbox import Outbox
 from monitor.capture.plan import Shipping, read_plan, shipping_of
 from monitor.capture.shelf import NO_SPOOL, Shelf
 from monitor.capture.spool import Spool
+from monitor.transport.base import Publisher
 
 NICE = 10
 REPORT_SECONDS = 0.2
@@ -161,11 +162,13 @@ def _open_claims(plan: Shipping, counters: Counters) -> Claims | None:
     return Claims(opener, plan.payloads_above, counters, time.monotonic)
 
 
-async def _ship(plan: Shipping, board: Board, tap: socket.socket, key: bytes, left: list[Path]) -> None:
+async def _ship(
+    plan: Shipping, board: Board, tap: socket.socket, key: bytes, receiver: Publisher, left: list[Path]
+) -> None:
     loop = asyncio.get_running_loop()
     counters: Counters = Counter()
     claims = _open_claims(plan, counters)
-    publisher = open_publisher(plan) if claims is None else SafePublisher(open_publisher(plan), claims)
+    publisher = receiver if claims is None else SafePublisher(receiver, claims)
     shelf = _shelf(plan, Path(plan.spool), counters)
     intake: Intake | None = None
 
@@ -217,9 +220,10 @@ def main(plan: int, board: int, tap: int, number: int) -> int:
     try:
         hashes = any(rule.action == "hash" for rule in shipping.redact)
         key = read_key(shipping.redact_key_file, shipping.redact_key_env) if hashes else b""
-    except ValueError as error:  # it was there when the sidecar started; nothing is sent without it
+        receiver = open_publisher(shipping)
+    except ValueError as error:  # the key was there when the sidecar started; nothing is sent without it
         _logger.error("%s", error)
         return os.EX_CONFIG
     _give_way()
-    uvloop.run(_ship(shipping, Board(board), socket.socket(fileno=tap), key, left))
+    uvloop.run(_ship(shipping, Board(board), socket.socket(fileno=tap), key, receiver, left))
     return 0

@@ -40,6 +40,8 @@ class Supervisor(Child):
         """Bring the ledger up to date."""
         if self.is_up:
             self._ledger.report(self.board.read().counters)
+        elif self.given_up:
+            self.gone()
 
     def down(self) -> None:
         """What the shipper was given and had not settled is lost, and so is what it had begun to put together."""
@@ -52,6 +54,10 @@ class Supervisor(Child):
         self._ledger.shipper_gone()
         for link in self._relay.links:
             self._tap.interrupt(link)
+
+    def gone(self) -> None:
+        """What was copied since is for nobody."""
+        self._ledger.own[_DIED_FRAMES] += self._tap.detach()
 
     def finish(self) -> None:
         self._tap.finish()

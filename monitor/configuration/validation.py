@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,8 +52,13 @@ def mistakes_of(error: ValidationError, document: Document, at: Path = ()) -> It
         others = [text.removeprefix("expected ") for _, text, _ in several[1:] if text != expected]
         text = " or ".join(dict.fromkeys([expected, *others]))
         hidden = isinstance(value, (dict, list, tuple, SecretStr)) or path[-1:] == ("token",)
-        shown = None if hidden else value
+        shown = None if hidden else _without_password(value)
         yield path, Mistake(*place_of(document.places, path), spelled(path), shown, text, word)
+
+
+def _without_password(value: Any) -> Any:
+    """A URL without its user; any other value as it is."""
+    return re.sub(r"//[^/\s]*@", "//...@", value, count=1) if isinstance(value, str) else value
 
 
 def _parts(item: ErrorDetails) -> Iterator[ErrorDetails]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AllowInfNan, BeforeValidator, Field, Strict
 
@@ -44,7 +45,11 @@ Text = Annotated[str, Field(min_length=1)]
 _PORT = r":[0-9]{1,5}"
 _ADDRESS = rf"(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]/]*){_PORT}"
 _HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_URL = r"https?://[^/\s]+\S*"
+_SENDABLE = r"[^\s\x00-\x1f\x7f]"
+_URL = (
+    r"https?://([^/?#\s\x00-\x1f\x7f]*@)?"
+    rf"(\[[0-9A-Fa-f:.]+\]|[^/?#\s\x00-\x1f\x7f@:\[\]]+)(:[0-9]{{0,5}})?([/?#]{_SENDABLE}*)?"
+)
 
 
 def same_place(one: str, other: str) -> bool:
@@ -87,8 +92,24 @@ def _address_or_path(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    if not re.fullmatch(_URL, text):
+    """What a publisher over HTTP can be opened for."""
+    if not re.match(r"https?://[^/]", text):
         raise ValueError("expected an address that begins with http:// or https://")
+    host = "expected http:// or https:// and a host, for example http://broker.example:8080/path"
+    try:
+        parts = urlsplit(text)
+        name = parts.hostname or ""
+        name = name if ":" in name else name.encode("idna").decode("ascii")
+    except ValueError:
+        raise ValueError(f"{host}: this host cannot be read") from None
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(f"{host}: its port is none from 1 to 65535")
+    if not name or not re.fullmatch(_URL, text):
+        raise ValueError(f"{host}: this cannot be read")
     return text
 
 

@@ -134,10 +134,7 @@ class EmbeddedLog:
         return rows
 
     def _damaged(self, partition: Partition, offset: int) -> DamagedLogError:
-        return DamagedLogError(
-            f"the log {self.path} is damaged: records of {partition} are missing or unreadable "
-            f"from offset {offset} on; move it away and start again with a new one"
-        )
+        return DamagedLogError(self.path, f"records of {partition} are missing or unreadable from offset {offset} on")
 
     def scan(self, topic: str, limit: int = 256) -> Iterator[Block]:
         """Everything there is now, oldest first, in blocks, the partitions in turns; no group, no commit."""

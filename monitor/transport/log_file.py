@@ -26,7 +26,11 @@ class LogError(ValueError):
 
 
 class DamagedLogError(LogError):
-    """The file was a log, as far as can be told, and is damaged."""
+    """The file was a log, as far as can be told, and is damaged. ``reason`` is what SQLite says of it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"the log {path} is damaged ({reason}); move it away and start again with a new one")
+        self.reason = reason
 
 
 class LogFile:
@@ -90,7 +94,7 @@ def _in_words(path: Path) -> Iterator[None]:
 def _damaged(path: Path, error: Exception) -> LogError:
     if not _may_be_sqlite(path):
         return LogError(f"{path} is another file, no log ({error}); give the log another path")
-    return DamagedLogError(f"the log {path} is damaged ({error}); move it away and start again with a new one")
+    return DamagedLogError(path, str(error))
 
 
 def _may_be_sqlite(path: Path) -> bool:

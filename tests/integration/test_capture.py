@@ -23,8 +23,10 @@ import pytest
 import servers
 import uvicorn
 from servers import PATIENCE, free_port, until
-from sidecar import PREDICT, REQUEST, RESPONSE, Sidecar
+from sidecar import PREDICT, REQUEST, RESPONSE, Sidecar, relay
 
+from monitor.capture.metrics import sample
+from monitor.capture.plan import Address, Plan, Shipping
 from monitor.transport.log import EmbeddedLog
 
 
@@ -260,6 +262,27 @@ def test_both_ends_on_ipv6(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
 
 
+def test_a_shipper_that_its_configuration_does_not_let_work_is_given_up(tmp_path: Path, server: int) -> None:
+    """It says why in a line, and is not started again; requests pass, and what was copied is counted."""
+    local = Address("127.0.0.1", 0)
+    shipping = Shipping("http://sidecar", url="http://b:99999/", spool=str(tmp_path / "spool.db"))
+    process, said = relay(Plan(local, Address("127.0.0.1", server), local, shipping))
+    found = re.search(r"relaying \S+:(\d+) to .* http://\S+:(\d+)", said)
+    assert found
+    assert process.stderr is not None
+    with process, process.stderr as stream:
+        words = [stream.readline(), stream.readline()]
+        assert words[0] == "offpath capture: the receiver's URL cannot be read\n"
+        assert "is not started again: requests are relayed, and none is captured" in words[1]
+        assert httpx.post(f"http://127.0.0.1:{found[1]}{PREDICT}", content=b"x").content == b"x"
+        told = httpx.get(f"http://127.0.0.1:{found[2]}/metrics").text
+        assert sample("shipper_starts_total") + " 1" in told
+        assert sample("shipper_up") + " 0" in told
+        assert sample("dropped_frames_total", reason="shipper_died") + " 2" in told
+        process.send_signal(signal.SIGTERM)
+        assert len(stream.readlines()) == 2, "that it stops, and that it has stopped"
+
+
 def test_an_absent_model_server_is_told_to_the_client(start: Callable[..., Sidecar]) -> None:
     sidecar = start(free_port())
     with pytest.raises(httpx.TransportError):
@@ -281,6 +304,7 @@ def test_the_processes_load_nothing_heavy() -> None:
         (["--listen", "nonsense"], "--listen: capture.listen: expected host:port"),
         (["--queue", "lots"], "--queue: capture.queue: a size is a number with"),
         (["--queue", "1KiB"], "--queue: capture.queue: must be 128KiB at least"),
+        (["--url", "http://me:secret@b:99999/"], "its port is none from 1 to 65535 (got 'http://...@b:99999/')"),
         (["--token-file", "nowhere"], "capture.token_file: there is no file nowhere"),
         (["--listen", "127.0.0.1:{used}"], "127.0.0.1:{used}"),
     ],

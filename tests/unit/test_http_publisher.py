@@ -14,8 +14,10 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from monitor.events import Record
+from monitor.settings.values import Url
 from monitor.transport import http_lane
 from monitor.transport.base import Rejected, Unavailable
 from monitor.transport.cloudevent_http import http_headers
@@ -342,6 +344,31 @@ def test_closing_ends_what_is_under_way_and_tells_what_is_left() -> None:
         assert [r.value for r in caught.value.left or ()] == [b"1", b"2", b"3", b"4"]
 
     receiver.run(test)
+
+
+HOSTS = st.one_of(
+    st.sampled_from(["broker", "[::1]", "[::1", "a..b", "b\u00fccher", "", "x" * 64]), st.text(max_size=8)
+)
+PORTS = st.one_of(st.sampled_from(["", ":", ":0", ":80", ":65535", ":65536", ":1a", ":8 0"]), st.text(max_size=3))
+
+
+@given(st.sampled_from(["http://", "https://", "ftp://", "http:/"]), st.sampled_from(["", "me:@"]), HOSTS, PORTS, HOSTS)
+def test_what_the_configuration_takes_for_a_url_is_one(scheme: str, user: str, host: str, port: str, path: str) -> None:
+    """What ``offpath check`` finds good must not end the sidecar's second process."""
+    url = f"{scheme}{user}{host}{port}/{path}"
+    try:
+        TypeAdapter(Url).validate_python(url)
+    except ValidationError:
+        return
+    Endpoint.parse(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://b", "https://me:a@b@b:8443/x?y#z", "http://[::1]:80/", "http://b\u00fccher/", "http://b:/"]
+)
+def test_urls_of_every_kind(url: str) -> None:
+    assert TypeAdapter(Url).validate_python(url) == url
+    Endpoint.parse(url)
 
 
 @pytest.mark.parametrize("url", ["broker", "ftp://broker/", "http://", "http://host:port/", "/path", "http://a b/"])

@@ -406,8 +406,13 @@ def test_a_disk_that_comes_back_is_used_again(play: Callable[..., None], monkeyp
     play(act)
 
 
-def test_a_damaged_spool_is_set_aside(play: Callable[..., None], tmp_path: Path) -> None:
-    for content in (bytes(9000), b"SQLite format 3\0" + b"\xff" * 5000):
+def test_a_damaged_spool_is_set_aside(
+    play: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And so is the next one, elsewhere."""
+    contents = (bytes(9000), b"SQLite format 3\0" + b"\xff" * 5000)
+    asides = (tmp_path / "spool.db.damaged", tmp_path / "spool.db.damaged.1")
+    for content, aside in zip(contents, asides, strict=True):
         (tmp_path / "spool.db").write_bytes(content)
 
         async def act(scene: Scene) -> None:
@@ -420,7 +425,22 @@ def test_a_damaged_spool_is_set_aside(play: Callable[..., None], tmp_path: Path)
             assert scene.receiver.got == names(10)
 
         play(act)
-        assert (tmp_path / "spool.db.damaged").read_bytes() == content
+        assert f"is damaged (file is not a database): it is now {aside}, and a new one is begun" in caplog.text
+        assert "move it away" not in caplog.text
+    assert [aside.read_bytes() for aside in asides] == list(contents)
+
+
+def test_not_every_damaged_spool_is_kept(play: Callable[..., None], tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        scene.outbox.start()
+        await scene.outbox.close(60)
+
+    for number in range(12):
+        (tmp_path / "spool.db").write_bytes(b"SQLite format 3\0" + b"%2d" % number * 2000)
+        play(act)
+    kept = {path.name: path.read_bytes()[16:18] for path in tmp_path.glob("*.damaged*")}
+    assert len(kept) == 10
+    assert (kept["spool.db.damaged"], kept["spool.db.damaged.8"], kept["spool.db.damaged.9"]) == (b" 0", b" 8", b"11")
 
 
 def test_a_file_of_somebody_elses_is_left_alone(play: Callable[..., None], tmp_path: Path) -> None:
