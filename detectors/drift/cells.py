@@ -87,6 +87,8 @@ class CellCounter:
 
     def count(self, x: Array, missing: npt.NDArray[np.bool_] | None) -> Array:
         """``(total,)`` counts of the cells for ``x`` of shape ``(n, columns)``; ``missing``: not finite."""
+        if len(x) <= self._block:
+            return np.bincount(self._find(x, missing).ravel(), minlength=self._layout.total).astype(np.float64)
         counts = np.zeros(self._layout.total)
         for start in range(0, len(x), self._block):
             at = slice(start, start + self._block)

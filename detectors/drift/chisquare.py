@@ -77,8 +77,8 @@ class ChiSquareOnCells:
         statistic = sums[0] * n * self._n_ref
         p = chdtrc(np.maximum(sums[2] - 1.0, 1.0), statistic)
         part = n / np.maximum(n + self._n_ref, 1.0)
-        expected = np.where(pooled > 0.0, pooled * np.repeat(np.minimum(part, 1.0 - part), self._widths), np.inf)
-        rarest = np.minimum.reduceat(expected, self._bounds)[::2]
+        fewest = np.minimum.reduceat(np.where(per_cell[2], pooled, np.inf), self._bounds)[::2]
+        rarest = fewest * np.minimum(part, 1.0 - part)
         for j in np.flatnonzero((rarest < MANY) & (n > 0.0) & (self._n_ref > 0.0)).tolist():
             at = slice(self._bounds[2 * j], self._bounds[2 * j + 1])
             p[j] = _likelihood_p(counts[at], pooled[at], float(part[j]))

@@ -90,6 +90,7 @@ class CellTest:
         self._taken = order_of(np.sort(self.positions), len(columns))
         self._cells = Layout(own)
         self._counter = CellCounter(self._cells, np.argsort(np.argsort(self.positions)))
+        self._others = self._cells.ends[self._split :] - 1
         self._bins = [_first_cells(column) for column in own[: self._split]]
         self._boundary = int(self._cells.starts[self._split]) if categorical else self._cells.total
         self._on_numeric = on_numeric(Layout(own[: self._split])) if numeric and on_numeric else None
@@ -108,12 +109,19 @@ class CellTest:
 
     def measured(self, counts: Array) -> Measured:
         """What :meth:`measure` finds, from the counts."""
-        found = []
-        if self._on_numeric is not None:
-            found.append(self._on_numeric(counts[: self._boundary]))
-        if self._on_categorical is not None:
-            found.append(self._on_categorical(counts[self._boundary :]))
-        return found[0] if len(found) == 1 else Measured(*map(np.concatenate, zip(*found, strict=True)))
+        if self._on_numeric is None or self._on_categorical is None:
+            only = self._on_numeric or self._on_categorical
+            assert only is not None
+            return only(counts)
+        table = np.empty((4, len(self._columns)))
+        split = self._split
+        numeric, categorical = (
+            self._on_numeric(counts[: self._boundary]),
+            self._on_categorical(counts[self._boundary :]),
+        )
+        for row, first, second in zip(table, numeric, categorical, strict=True):
+            row[:split], row[split:] = first, second
+        return Measured(*table)
 
     @property
     def layout(self) -> Layout:
@@ -121,6 +129,8 @@ class CellTest:
         return self._cells
 
     def unseen(self, evidence: Array) -> Array | None:
+        if not evidence[self._others].any():
+            return None
         unseen = evidence[self._cells.ends - 1]
         unseen[: self._split] = 0.0
         return unseen

@@ -98,7 +98,8 @@ def _found(fitted: Fitted, results: Sequence[tuple[Measured, Any]]) -> Found:
     d = len(fitted.columns)
     table, evidence, unseen = np.empty((4, d)), [], [0] * d
     for test, (measured, counted) in zip(fitted.tests, results, strict=True):
-        table[:, test.positions] = measured
+        for row, values in zip(table, measured, strict=True):
+            row[test.positions] = values
         evidence.append(counted)
         others = test.unseen(counted)
         if others is not None:

@@ -55,14 +55,23 @@ class KSOnCells:
         self._n_ref = np.array([column.n for column in cells.columns], dtype=np.float64)
         below = [column.reached for column in cells.columns]
         self._reference = np.concatenate(below) if below else np.empty(0)
+        self._before = np.repeat(np.arange(len(below), dtype=np.float64), cells.widths)
 
     def __call__(self, counts: Array) -> Measured:
         """``counts`` of the cells of numeric columns, each column's missing cell last."""
         running = np.cumsum(counts)
-        before = running[self._starts] - counts[self._starts]
-        n = running[self._ends - 1] - before
-        scale = 1.0 / np.maximum(n, 1.0)
-        share = (running - np.repeat(before, self._widths)) * np.repeat(scale, self._widths)
-        gap = np.abs(share - self._reference)
+        if counts[self._ends].any():
+            before = running[self._starts] - counts[self._starts]
+            n = running[self._ends - 1] - before
+            scale = 1.0 / np.maximum(n, 1.0)
+            gap = (running - np.repeat(before, self._widths)) * np.repeat(scale, self._widths)
+        else:  # as a rule nothing is missing: every column has as many values
+            rows = float(running[-1]) / len(self._n_ref)
+            n = np.full(len(self._n_ref), rows)
+            gap = self._before * rows
+            np.subtract(running, gap, out=gap)
+            gap *= 1.0 / max(rows, 1.0)
+        gap -= self._reference
+        np.abs(gap, out=gap)
         distance = np.maximum.reduceat(gap, self._bounds)[::2]
         return Measured(distance, ks_p(distance, n, self._n_ref), distance, n)

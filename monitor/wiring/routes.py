@@ -21,7 +21,7 @@ from monitor.wiring.monitors import selection
 def build_pipeline(settings: Settings, specs: Sequence[MonitorSpec]) -> Pipeline:
     """The pipeline over all models; monitors that select the same rows share one feed."""
     by_name = {spec.name: spec for spec in specs}
-    routes = [route(model, _feeds(model, settings.monitors, by_name)) for model in settings.models]
+    routes = [route(model, feeds_of(model, settings.monitors, by_name)) for model in settings.models]
     return Pipeline(routes, decode, settings.worker.lookback, fetcher(settings))
 
 
@@ -43,9 +43,10 @@ def fetcher(settings: Settings) -> Callable[[PayloadEvent], PayloadEvent]:
     return fetch
 
 
-def _feeds(
+def feeds_of(
     model: ModelSettings, monitors: Sequence[MonitorSettings], specs: Mapping[str, MonitorSpec]
 ) -> tuple[Feed, ...]:
+    """What the monitors take of the model's traffic; those that select the same rows share a feed."""
     groups: dict[tuple[Any, ...], list[MonitorSettings]] = {}
     for monitor in monitors:
         if monitor.model == model.name:

@@ -24,7 +24,7 @@ from monitor.pipeline import Pipeline
 from monitor.settings import Settings
 from monitor.structured import event_of
 from monitor.wiring.captured import RowCollector
-from monitor.wiring.routes import fetcher, route
+from monitor.wiring.routes import feeds_of, fetcher, route
 
 
 class Replay:
@@ -88,7 +88,8 @@ def judged(deliveries: list[Delivery], **match: str) -> tuple[dict[str, list[lis
         side: MonitorSpec(side, "ns", "m", collector, (), lambda state: CountWindow(1, None, state), "")
         for side, collector in collectors.items()
     }
-    pipeline = Pipeline([route(settings.models[0], settings.monitors, specs)], decode, 1000, fetcher(settings))
+    feeds = feeds_of(settings.models[0], settings.monitors, specs)
+    pipeline = Pipeline([route(settings.models[0], feeds)], decode, 1000, fetcher(settings))
     pipeline.assign("payloads/0", None)
     outcome = pipeline.process("payloads/0", deliveries)
     rows = {side: [row for x in collector.rows for row in x.tolist()] for side, collector in collectors.items()}

@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is its home all the same
 
 from monitor.transport.kafka.confluent_member import ConfluentMember
 from monitor.transport.kafka.confluent_producer import ConfluentProducer
 from monitor.transport.kafka.options import OVERHEAD, KafkaOptions, TopicLayout
 from monitor.transport.kafka.trouble import definite, tls_context, unavailable
+
+T = TypeVar("T")
+
+_NOT_THERE = frozenset(
+    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_AUTHORIZATION_FAILED", "LEADER_NOT_AVAILABLE"}
+)
 
 _silent = logging.getLogger("offpath.transport.librdkafka")
 _silent.addHandler(logging.NullHandler())
@@ -77,11 +84,21 @@ class ConfluentClient:
         self._options, self._told = options, Told()
         self._config = configuration(options, self._told)
         self._admin = AdminClient(self._config)
-        self._metadata(None)
+        self._asked(lambda seconds: self._admin.list_topics(timeout=seconds))
 
     def partitions(self, topic: str) -> int:
-        known = self._metadata(topic).topics.get(topic)
-        return 0 if known is None or known.error is not None else len(known.partitions)
+        """Not by ``list_topics(topic)``: where brokers make topics by themselves, that makes it, with their layout."""
+
+        def describe(seconds: float) -> int:
+            told = self._admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)
+            try:
+                return len(told[topic].result().partitions)
+            except KafkaException as error:
+                if error.args[0].name() in _NOT_THERE:
+                    return 0
+                raise
+
+        return self._asked(describe)
 
     def create(self, topic: str, layout: TopicLayout) -> None:
         config = dict(layout.config(self._options.max_record))
@@ -123,13 +140,13 @@ class ConfluentClient:
     def close(self) -> None:
         """Nothing: the library's threads end with the object."""
 
-    def _metadata(self, topic: str | None) -> Any:
-        """Cluster metadata; asked again and again, but not when the cause is certain."""
+    def _asked(self, question: Callable[[float], T]) -> T:
+        """The brokers' answer; asked again and again, but not when the cause is certain."""
         deadline = time.monotonic() + self._options.timeout
         while True:
             left = deadline - time.monotonic()
             try:
-                return self._admin.list_topics(topic, timeout=max(0.1, min(1.0, left)))
+                return question(max(0.1, min(1.0, left)))
             except KafkaException as error:
                 self._admin.poll(0)  # serves the callback
                 texts = [str(error), *self._told.texts]
