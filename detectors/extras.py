@@ -7,9 +7,25 @@ from typing import Any
 
 from detectors.base import DetectorError
 
+LICENCE = "Business Source Licence 1.1: production use only for non-profit educational institutions"
+
+
+def how_to_have(package: str) -> str:
+    """What to do about a package that a detector needs and that is not there.
+
+    >>> how_to_have("torch")
+    'needs torch: pip install "offpath[torch]"'
+    """
+    if package == "alibi_detect":
+        return (
+            'needs alibi-detect: pip install "offpath[alibi]", in an environment of its own with numpy below 2 '
+            f"({LICENCE})"
+        )
+    return f'needs {package}: pip install "offpath[{package}]"'
+
 
 def need(module: str, detector_type: str) -> Any:
-    """The module, of a package whose extra has the package's name.
+    """The module, of a package that an extra installs.
 
     Raises
     ------
@@ -22,4 +38,4 @@ def need(module: str, detector_type: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise DetectorError(f'{detector_type} needs {package}: pip install "offpath[{package}]"') from None
+        raise DetectorError(f"{detector_type} {how_to_have(package)}") from None

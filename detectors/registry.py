@@ -50,19 +50,26 @@ DETECTOR_TYPES: Mapping[str, str] = MappingProxyType(
         "SpectralResidual": "detectors.outlier.spectral_residual:SpectralResidual",
         "AdversarialAE": "detectors.adversarial.autoencoder:AdversarialAE",
         "ModelDistillation": "detectors.adversarial.distillation:ModelDistillation",
+        "AlibiDetect": "detectors.compat.alibi:AlibiDetect",
     }
 )
 """``detector_type`` -> ``"module:Class"``."""
 
 
 def _kind(target: str) -> DetectorKind:
-    if target.startswith("detectors.drift."):
-        return "drift"
-    return "adversarial" if target.startswith("detectors.adversarial.") else "outlier"
+    if target.startswith("detectors.outlier."):
+        return "outlier"
+    return "adversarial" if target.startswith("detectors.adversarial.") else "drift"
 
 
 KINDS: Mapping[str, DetectorKind] = MappingProxyType({name: _kind(target) for name, target in DETECTOR_TYPES.items()})
-"""``detector_type`` -> ``"drift"``, ``"outlier"`` or ``"adversarial"``; known without importing the detector."""
+"""``detector_type`` -> ``"drift"``, ``"outlier"`` or ``"adversarial"``; known without importing the detector.
+
+``AlibiDetect`` is what it has loaded: ``meta.kind`` says it then.
+"""
+
+PATHS: Mapping[str, tuple[str, ...]] = MappingProxyType({"AlibiDetect": ("saved",)})
+"""Parameters that name files or directories: relative ones are relative to the configuration."""
 
 
 def is_online(detector_type: str) -> bool:
@@ -96,7 +103,7 @@ def load_class(detector_type: str) -> type[Any]:
 
 
 def requires(detector_type: str, params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Packages that a detector needs beyond the core's, each an extra of the same name.
+    """Packages that a detector needs beyond the core's; :func:`detectors.extras.how_to_have` says how to have them.
 
     >>> requires("KNN", {}), requires("ClassifierDrift", {"model": "mlp"})
     ((), ('torch',))

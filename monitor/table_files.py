@@ -1,4 +1,4 @@
-"""The files that tables are read from, as columns by name: CSV (also gzipped), Parquet, npz."""
+"""The files that tables are read from, as columns by name: CSV (also gzipped), Parquet, npz, npy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def read_columns(path: Path, progress: Progress) -> Columns:
         return _parquet(path, progress)
     if name.endswith(".npz"):
         return _npz(path)
-    raise TableError(f"{path}: unknown kind of file; .csv, .csv.gz, .parquet and .npz can be read")
+    if name.endswith(".npy"):
+        return _npy(path)
+    raise TableError(f"{path}: unknown kind of file; .csv, .csv.gz, .parquet, .npz and .npy can be read")
 
 
 def means_missing(path: Path) -> frozenset[str]:
@@ -140,6 +142,20 @@ def _npz(path: Path) -> Columns:
         f"{path}: needs an array named x_ref or x, or one array of the same length a column; "
         f"there are {', '.join(arrays) or 'none'}"
     )
+
+
+def _npy(path: Path) -> Columns:
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)  # np.load would take other files, too
+            file.seek(0)
+            x = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        said = "holds Python objects, which are not read" if "pickle" in str(error) else f"is no readable npy: {error}"
+        raise TableError(f"{path}: {said}") from None
+    except (OSError, EOFError, MemoryError) as error:
+        raise TableError(f"{path}: is no readable npy file: {error}") from None
+    return _matrix(path, path.stem, x)
 
 
 def _array(path: Path, archive: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:

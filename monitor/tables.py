@@ -67,7 +67,7 @@ def read(
     columns: Sequence[str] | None = None,
     progress: Progress = lambda _: None,
 ) -> Table:
-    """The rows of a CSV (also gzipped), Parquet or npz file.
+    """The rows of a CSV (also gzipped), Parquet, npz or npy file.
 
     With ``features`` their columns are taken, by name where the file names its columns. Without, a column of numbers
     is numeric, and one with text categorical, its categories sorted. ``columns`` takes only those. ``progress`` is

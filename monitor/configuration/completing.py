@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from detectors.registry import PATHS
 from monitor.configuration.sections import items
 from monitor.settings import Settings
 
@@ -56,6 +57,14 @@ def resolve_paths(values: dict[str, Any], base: Path) -> None:
     for _, monitor in items(values.get("monitors")):
         for key in ("artifact", "reference"):
             resolve(monitor.get("detector"), key)
+        for params, key in _named_by(monitor.get("detector")):
+            resolve(params, key)
+
+
+def _named_by(detector: Any) -> list[tuple[Any, str]]:
+    """The parameters of a ``detector`` section that name paths: where they stand, and their keys."""
+    kind, params = (detector.get("type"), detector.get("params")) if isinstance(detector, dict) else (None, None)
+    return [(params, key) for key in PATHS.get(str(kind), ())]
 
 
 def _at_home(path: Path) -> Path:

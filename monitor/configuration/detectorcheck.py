@@ -6,11 +6,23 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path as FilePath
 from typing import Any
 
-from detectors.registry import DETECTOR_TYPES, Problem, is_online, load_class, requires, runs_code, sift_params
+from detectors.extras import how_to_have
+from detectors.registry import (
+    DETECTOR_TYPES,
+    PATHS,
+    Problem,
+    is_online,
+    load_class,
+    requires,
+    runs_code,
+    sift_params,
+)
 from monitor.configuration.document import Path
 from monitor.configuration.mistakes import Found, nearest
+from monitor.configuration.paths import near_path
 
 
 def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
@@ -24,10 +36,12 @@ def check_detector(wanted: Any, at: Path) -> Iterator[Found]:
         return
     for package in requires(kind, parameters(wanted)):
         if find_spec(package) is None:
-            yield Found((*here, "type"), None, f'needs {package}: pip install "offpath[{package}]"')
+            yield Found((*here, "type"), None, how_to_have(package))
     if wanted.get("allow_code") is not True and runs_code(kind, parameters(wanted)):
         expected = "names a program that is run: if you trust its origin, say allow_code: true beside it"
         yield Found((*here, "params"), None, expected)
+    for name in PATHS.get(kind, ()) if wanted.get("reference") is not None else ():
+        yield from _path(parameters(wanted).get(name), name, here)
     for problem in sift_params(kind, parameters(wanted))[1]:
         yield _parameter(kind, parameters(wanted), problem, here)
 
@@ -45,6 +59,14 @@ def check_online(monitor: Mapping[str, Any], at: Path) -> Iterator[Found]:
     if isinstance(alarm, dict) and alarm.get("consecutive", 1) != 1:
         expected = f"is of no use to {kind}, whose alarms come once in ert rows as they are; leave it out"
         yield Found((*at, "alarm", "consecutive"), alarm["consecutive"], expected)
+
+
+def _path(value: Any, name: str, at: Path) -> Iterator[Found]:
+    """Mistakes of a parameter that names what the detector is made of."""
+    if value is None or value == "":
+        yield Found((*at, "params"), None, f"{name}: is needed with reference: the directory that the detector is in")
+    elif isinstance(value, str) and not FilePath(value).exists():
+        yield Found((*at, "params", name), value, "there is no such file or directory", near_path(value))
 
 
 def parameters(wanted: Mapping[str, Any]) -> dict[str, Any]:

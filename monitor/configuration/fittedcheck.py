@@ -84,6 +84,11 @@ def _artifact(
 
 
 def _no_artifact(folder: FilePath, base: FilePath) -> tuple[str, str]:
+    if any((folder / name).is_file() for name in ("config.toml", "meta.dill")):
+        expected = (
+            "is what alibi-detect has saved: say type: AlibiDetect, reference: clean rows, and params: {saved: it}"
+        )
+        return expected, ""
     expected = "there is no artefact in this directory; `offpath fit` writes one"
     below = sorted(found.parent.name for found in folder.glob(f"*/{artifact.MANIFEST}"))
     if below:

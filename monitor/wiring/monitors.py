@@ -151,6 +151,10 @@ def summariser_of(monitor: MonitorSettings, detector: Detector, limit: int) -> S
     """
     if not monitor.window.merge:
         return None
+    if detector.meta.kind != "drift":
+        raise DetectorError(
+            f"monitor {monitor.name}: window.merge is of no use to {detector.meta.kind} detectors, which judge each row"
+        )
     summariser = Summariser(detector, monitor.window.sample)
     columns = len(detector.meta.features)
     most = largest_record(columns, summariser.size, summariser.cells)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -148,7 +149,8 @@ async def together(*workers: Worker) -> None:
 def _bound_threads(settings: Settings, specs: Sequence[MonitorSpec]) -> None:
     """torch takes every core otherwise; it is loaded only where a detector needs it."""
     metas = [spec.detector.meta for spec in specs]
-    if any("torch" in requires(meta.detector_type, meta.params) for meta in metas):
+    needed = {package for meta in metas for package in requires(meta.detector_type, meta.params)}
+    if "torch" in needed or ("alibi_detect" in needed and find_spec("torch")):
         import torch
 
         torch.set_num_threads(settings.worker.torch_threads)

@@ -6,14 +6,18 @@ in ``_KINDS_OF_COLUMNS``.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import inspect
 import json
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +72,15 @@ EXCEPTIONS |= {
 }
 
 
+EXCEPTIONS |= {
+    (
+        "AlibiDetect",
+        promise,
+    ): "alibi-detect tests the complete rows alone, so that a lost value costs all columns its row"
+    for promise in ("empty column", "columns")
+}
+
+
 def _needed(package, *types):
     return {name: (package, f'{name} needs {package}: pip install "offpath[{package}]"') for name in types}
 
@@ -78,6 +91,10 @@ _ENERGIES = ("OutlierAEGMM", "OutlierVAEGMM")
 _NEEDS = _needed("torch", "MMDDrift", *_AUTOENCODERS, *_ENERGIES) | _needed("sklearn", "ClassifierDrift", "GMM", "SVM")
 _NEEDS |= _needed("torch", "LearnedKernelDrift")
 _NEEDS |= _needed("torch", "OutlierSeq2Seq", "LLR", *_OF_ANSWERS)
+_NEEDS["AlibiDetect"] = (
+    "alibi_detect",
+    "alibi-detect is absent: `make test-alibi` runs these in an environment that has it",
+)
 
 # Quicker than the defaults. Online detectors simulate streams to find their thresholds: here short ones, and few.
 _PARAMS = {
@@ -106,7 +123,7 @@ _PARAMS = {
 # moments of a series, or a model's inputs and answers.
 _KINDS_OF_COLUMNS = {
     "KSDrift": "numeric", "CVMDrift": "numeric", "ChiSquareDrift": "categorical", "FETDrift": "binary",
-    "CVMDriftOnline": "numeric", "FETDriftOnline": "binary",
+    "CVMDriftOnline": "numeric", "FETDriftOnline": "binary", "AlibiDetect": "numeric",
     **dict.fromkeys(_OF_OUTPUTS, "numeric"),
     **dict.fromkeys(_OF_SERIES, "series"),
     **dict.fromkeys(_OF_ANSWERS, "answers"),
@@ -187,8 +204,19 @@ def fitted(detector_type):
     return fit_new(detector_type)
 
 
+@cache
+def saved_by_alibi():
+    """What ``save_detector`` writes of ``KSDrift(rows)``."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    np.save(folder / "x_ref.npy", rows_for("AlibiDetect", N_REF, seed=0))
+    (folder / "config.toml").write_text('name = "KSDrift"\nx_ref = "x_ref.npy"\np_val = 0.05\n')
+    return str(folder)
+
+
 def created(detector_type, **params):
-    return registry.create(detector_type, **_PARAMS.get(detector_type, {}), **params)
+    usual = {"saved": saved_by_alibi()} if detector_type == "AlibiDetect" else _PARAMS.get(detector_type, {})
+    return registry.create(detector_type, **usual, **params)
 
 
 def fit_new(detector_type, rows=None):

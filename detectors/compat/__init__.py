@@ -1,0 +1,1 @@
+"""Other libraries' detectors behind the protocols of :mod:`detectors.base`."""
