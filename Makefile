@@ -6,7 +6,7 @@ CONSTRAINTS = constraints.txt
 SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 FUZZ_TARGETS = http1 http2 inflate protobuf redaction
 
-.PHONY: help protos setup demo fmt lint test test-all bench fuzz notebooks check clean
+.PHONY: help protos setup demo fmt lint test test-all bench test-alibi fuzz notebooks check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -57,6 +57,15 @@ test: lint ## lint and all tests shorter than a minute (PROCESSES=3)
 
 test-all: test ## the long ones too, one after the other
 	$(BIN)/python -m pytest -m slow
+
+ALIBI = .venv-alibi
+$(ALIBI)/.made: pyproject.toml
+	$(PYTHON) -m venv $(ALIBI)
+	$(ALIBI)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[alibi,torch]" pytest pytest-timeout
+	touch $@
+
+test-alibi: $(ALIBI)/.made ## tests of AlibiDetect, with alibi-detect in an environment of its own
+	$(ALIBI)/bin/python -m pytest --noconftest -k "AlibiDetect or compat" tests/contract/test_detectors.py tests/unit/test_compat_saved.py tests/unit/test_compat_alibi.py
 
 bench: $(VENV)/.dev ## the benchmarks, in their quick form
 	for b in $(filter-out benchmarks/report.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$b --quick || exit 1; done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,9 +41,9 @@ class AlibiDetect:
     ----------
     saved : the directory that ``save_detector`` wrote, or the ``config.toml`` in it.
     unsafe_loading : allow loading what can run code: models, kernels and preprocessing (``.dill``, ``.pt``,
-        ``.joblib``), functions by name. Say it only of directories that nobody else can write to. Not needed where ``config.toml``
-        holds numbers and words, and ``x_ref.npy`` the reference: those are read here, and alibi-detect's own loader is
-        not used.
+        ``.joblib``), functions by name. Say it only of directories that nobody else can write to. Not needed where
+        ``config.toml`` holds numbers and words, and ``x_ref.npy`` the reference: those are read here, and
+        alibi-detect's own loader is not used.
     min_rows : rows without missing values below which a window of a drift detector is insufficient data.
     worst : so many columns come with a histogram.
     seed : what is random begins here, each time; the global generators go on as if nothing had been drawn.
@@ -84,7 +83,7 @@ class AlibiDetect:
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise DetectorError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
-        if not isinstance(saved, (str, os.PathLike)):
+        if not isinstance(saved, str):
             raise DetectorError(f"saved must be the directory of a saved detector, got {saved!r}")
         self._params = {
             "saved": str(Path(saved).absolute()) if saved else "",
@@ -253,8 +252,8 @@ class AlibiDetect:
         detector = cls(**params)
         try:
             saved = of_settings(str(parts.state["name"]), dict(parts.state["settings"]))
-            inner = Parts(TabularDrift(p_val=saved.p_val, min_rows=params["min_rows"], worst=params["worst"]).meta.params,
-                          parts.state["columns"], parts.arrays, parts.features)  # fmt: skip
+            columnwise = TabularDrift(p_val=saved.p_val, min_rows=params["min_rows"], worst=params["worst"])
+            inner = Parts(columnwise.meta.params, parts.state["columns"], parts.arrays, parts.features)
             x_ref = np.asarray(parts.arrays["saved_x_ref"])
         except (KeyError, TypeError, ValueError) as error:
             raise DetectorError(f"the artefact cannot be used ({error!r}): fit the detector again") from None

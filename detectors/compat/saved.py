@@ -136,7 +136,7 @@ def _code(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name}, whose models, kernels and functions are Python objects"
     for key, value in settings.items():
         known = key in PLAIN.get(name, (key,))
-        if key in ("name", "meta") or (known and (value == _NOTHING or _is_plain(key, value))):
+        if key in ("name", "meta") or value == _NOTHING or (known and _is_plain(key, value)):
             continue
         yield f"{key} = {str(value)[:60]}"
 

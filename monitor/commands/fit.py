@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the detector")
     data = parser.add_argument_group("from which data")
     origin = data.add_mutually_exclusive_group(required=True)
-    origin.add_argument("--reference", type=Path, help="CSV, Parquet or npz file")
+    origin.add_argument("--reference", type=Path, help="CSV, Parquet, npz or npy file")
     origin.add_argument("--log", type=Path, help="a captured log; needs --config and --monitor")
     data.add_argument("--columns", help="only these columns, separated by commas")
     parser.add_argument("--out", type=Path, help="directory to write (default: the monitor's artifact)")

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group()
     given.add_argument("--log", type=Path, help="a captured log (default: transport.path of the configuration)")
     given.add_argument(
-        "--table", type=Path, help="rows of a CSV, Parquet or npz file, as if they were requests, one a second"
+        "--table", type=Path, help="rows of a CSV, Parquet, npz or npy file, as if they were requests, one a second"
     )
     parser.add_argument("--monitor", action="append", help="only this monitor (may be given again)")
     parser.add_argument("--all", action="store_true", help="print evaluations without a finding too")

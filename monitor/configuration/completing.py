@@ -55,16 +55,14 @@ def resolve_paths(values: dict[str, Any], base: Path) -> None:
     for _, sink in items(values.get("sinks")):
         resolve(sink, "path")
     for _, monitor in items(values.get("monitors")):
-        for key in ("artifact", "reference"):
-            resolve(monitor.get("detector"), key)
-        for params, key in _named_by(monitor.get("detector")):
-            resolve(params, key)
+        for part, key in _named_by(monitor.get("detector")):
+            resolve(part, key)
 
 
 def _named_by(detector: Any) -> list[tuple[Any, str]]:
-    """The parameters of a ``detector`` section that name paths: where they stand, and their keys."""
+    """What names paths in a ``detector`` section: where it stands, and its key."""
     kind, params = (detector.get("type"), detector.get("params")) if isinstance(detector, dict) else (None, None)
-    return [(params, key) for key in PATHS.get(str(kind), ())]
+    return [(detector, "artifact"), (detector, "reference"), *((params, key) for key in PATHS.get(str(kind), ()))]
 
 
 def _at_home(path: Path) -> Path:

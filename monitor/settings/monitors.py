@@ -95,7 +95,7 @@ class DetectorSettings(Section):
 
     type: Text = Field(description="A detector_type, for example TabularDrift or IForest.")
     artifact: Text | None = Field(default=None, description="Directory written by `offpath fit`.")
-    reference: Text | None = Field(default=None, description="CSV, Parquet or npz file to fit on at start.")
+    reference: Text | None = Field(default=None, description="CSV, Parquet, npz or npy file to fit on at start.")
     params: dict[str, Any] = Field(default_factory=dict, description="The detector's own parameters.")
     allow_code: Flag = Field(
         default=False, description="Run a program that params or the artefact name; only if you trust its origin."
