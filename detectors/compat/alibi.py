@@ -85,7 +85,7 @@ class AlibiDetect:
             raise DetectorError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
         if not isinstance(saved, str):
             raise DetectorError(f"saved must be the directory of a saved detector, got {saved!r}")
-        self._params = {
+        self._params: dict[str, Any] = {
             "saved": str(Path(saved).absolute()) if saved else "",
             "unsafe_loading": bool(unsafe_loading),
             "min_rows": min_rows,
@@ -178,7 +178,7 @@ class AlibiDetect:
         """
         self._need_fit()
         rows = as_rows(x, len(self._columnwise.columns))
-        complete = np.isfinite(rows).all(axis=1)
+        complete: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
         if self._kind != "drift":
             with loading.borrowed(self._params["seed"]):
                 return scores.judge(self._made, self._shaped(rows[complete]), complete, rows.shape[1])

@@ -40,16 +40,18 @@ def read(data: Mapping[str, Any], level: float, correction: str, n_permutations:
     try:
         p = np.asarray(data["p_val"], dtype=np.float64)
         distance = np.asarray(data["distance"], dtype=np.float64)
-        threshold, drift = float(data["threshold"]), bool(data["is_drift"])
+        limits, drift = np.asarray(data["threshold"], dtype=np.float64), bool(data["is_drift"])
+        threshold = float(limits.ravel()[0])
         critical = float(data.get("distance_threshold", math.nan))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DetectorError(f"alibi-detect's answer cannot be read: {error!r}") from None
     if p.ndim:
         known = p[~np.isnan(p)]
         if not known.size:
             return Answer(None, False, (distance, p), threshold)
-        whole = correct(known, level, "bh" if correction == "fdr" else "bonferroni")[1]
-        return Answer(whole, drift, (distance, p), threshold)
+        own, whole = correct(known, level, "bh" if correction == "fdr" else "bonferroni")
+        # With the false discovery rate there is a threshold for each rank, where nothing drifted.
+        return Answer(whole, drift, (distance, p), threshold if limits.size == 1 else own)
     if np.isnan(p) or np.isnan(distance):
         return Answer(None, False, None, threshold)
     one = float(p)

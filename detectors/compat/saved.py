@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import DetectorError
+from detectors.extras import how_to_have
 
 CONFIG = "config.toml"
 ARRAY = "x_ref.npy"
@@ -19,8 +22,10 @@ MAX_CONFIG = 2**20
 
 _NOTHING = "None"  # how alibi-detect writes None in TOML
 
-_COMMON = ("x_ref", "preprocess_fn", "input_shape", "data_type", "x_ref_preprocessed", "preprocess_at_init")
-_COMMON = (*_COMMON, "p_val", "update_x_ref")
+_COMMON: tuple[str, ...] = (
+    *("x_ref", "preprocess_fn", "input_shape", "data_type", "x_ref_preprocessed", "preprocess_at_init"),
+    *("p_val", "update_x_ref"),
+)
 _COLUMNWISE = (*_COMMON, "correction", "n_features")
 _JOINT = (*_COMMON, "backend", "kernel", "sigma", "device", "n_permutations")
 PLAIN: Mapping[str, tuple[str, ...]] = {
@@ -113,16 +118,13 @@ def folder_of(path: Path) -> Path:
 
 def _read(where: Path) -> dict[str, Any]:
     try:
-        import tomllib
-    except ImportError:  # Python 3.10: alibi-detect brings this one
-        try:
-            import toml as tomllib
-        except ImportError:
-            raise DetectorError('saved: reading it needs alibi-detect: pip install "offpath[alibi]"') from None
+        reader = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "toml")  # alibi-detect has toml
+    except ImportError:
+        raise DetectorError(f"saved: reading it {how_to_have('alibi_detect')}") from None
     try:
         if where.stat().st_size > MAX_CONFIG:
             raise DetectorError(f"saved: {where} is larger than {MAX_CONFIG} bytes, the most that is read")
-        found: dict[str, Any] = tomllib.loads(where.read_text(encoding="utf-8"))
+        found: dict[str, Any] = reader.loads(where.read_text(encoding="utf-8"))
     except DetectorError:
         raise
     except (OSError, ValueError) as error:

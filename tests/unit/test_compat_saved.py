@@ -287,6 +287,12 @@ def test_columns_without_a_p_value_count_for_nothing_and_the_others_do():
     assert answers.read({**told, "p_val": np.full(2, np.nan)}, 0.05, "fdr", None).p is None
 
 
+def test_with_the_false_discovery_rate_thresholds_may_be_one_a_rank():
+    told = {"p_val": np.array([0.03, 0.2]), "distance": np.array([0.3, 0.4]), "is_drift": 0}
+    answer = answers.read({**told, "threshold": np.array([0.025, 0.05])}, 0.05, "fdr", None)
+    assert (answer.drift, answer.threshold) == (False, 0.025)
+
+
 def test_global_generators_go_on_as_if_nothing_was_drawn(loaded):
     detector = loaded(Permuting(0.4, 0))
     np.random.seed(3)
