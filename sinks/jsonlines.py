@@ -21,16 +21,27 @@ REMEMBERED = 50_000
 
 
 class JsonLinesSink:
-    """Appends one line a finding; ``-`` is standard output. What is in the file's tail is not written again.
+    """Appends one line a finding; ``-`` is standard output, and so may be a device or a pipe, such as ``/dev/stdout``.
 
-    A file that was moved or removed meanwhile, as by logrotate, is begun anew.
+    What is in a file's tail is not written again. A file that was moved or removed meanwhile, as by logrotate, is begun
+    anew.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._buffer: list[Finding] = []
         self._seen: OrderedDict[str, None] = OrderedDict()
-        self._file: BinaryIO = sys.stdout.buffer if path == "-" else self._open()
+        self._flows = path == "-" or (Path(path).exists() and not Path(path).is_file())
+        """There is nothing to read back, nor to cut."""
+        self._file: BinaryIO = sys.stdout.buffer if path == "-" else self._stream() if self._flows else self._open()
+
+    def _stream(self) -> BinaryIO:
+        try:
+            number = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)  # a pipe without a reader would be waited for
+            os.set_blocking(number, True)
+            return os.fdopen(number, "wb", buffering=0)
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
 
     def _open(self) -> BinaryIO:
         try:
@@ -38,7 +49,7 @@ class JsonLinesSink:
             file = Path(self._path).open("ab+", buffering=0)  # noqa: SIM115  stays open until close()
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
-            tail = file.read()
+            tail = file.read(TAIL_BYTES)
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
         if tail and not tail.endswith(b"\n"):  # the process died in the middle of a line: that finding comes again
@@ -76,8 +87,10 @@ class JsonLinesSink:
         self._buffer.clear()
 
     def _write(self, text: bytes) -> None:
-        if self._path == "-":
-            self._file.write(text)
+        if self._flows:
+            view = memoryview(text)
+            while view:
+                view = view[self._file.write(view) :]
             self._file.flush()
             return
         if self._moved():

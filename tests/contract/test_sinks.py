@@ -308,6 +308,37 @@ def test_a_half_written_line_is_written_again(tmp_path: Path) -> None:
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["id-0", "id-1"]
 
 
+def test_json_lines_go_to_a_pipe_too(tmp_path: Path) -> None:
+    """As to ``/dev/stdout`` of a container; nothing is read back."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(Unavailable, match="cannot be written"):
+        JsonLinesSink(str(path))
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    async def act() -> None:
+        sink = JsonLinesSink(str(path))
+        await sink.write([finding(0), finding(0), finding(1)])
+        await sink.flush()
+        await sink.close()
+
+    asyncio.run(act())
+    assert [json.loads(line)["id"] for line in os.read(reader, 1 << 20).splitlines()] == ["id-0", "id-1"]
+    os.close(reader)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_json_lines_to_a_device_that_takes_nothing() -> None:
+    async def act() -> None:
+        sink = JsonLinesSink("/dev/full")
+        await sink.write([finding(0)])
+        with pytest.raises(Unavailable, match="No space left"):
+            await sink.flush()
+        await sink.close()
+
+    asyncio.run(act())
+
+
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "findings.jsonl"
 
