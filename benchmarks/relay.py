@@ -1,30 +1,38 @@
 """The sidecar against nginx and haproxy: CPU per request, throughput, latency and memory, side by side in one run.
 
 All stand in front of the same upstream, an nginx that answers fixed bodies; what is measured has a core for itself,
-load and upstream have another. Rounds are interleaved, figures are medians, and targets are ratios to nginx.
+load, upstream and broker have another. Rounds are interleaved, figures are medians, and targets are ratios to nginx.
 
     python benchmarks/relay.py [--quick] [--json]
 
-Needs nginx, haproxy, wrk and taskset; h2load for HTTP/2.
+Needs nginx, haproxy, wrk and taskset; h2load for HTTP/2. Kafka is looked for as the tests do (KAFKA_HOME, or
+OFFPATH_TEST_KAFKA); without one, logging goes to the embedded log and over HTTP only.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from report import Row, main, row
+from traffic.kafka import broker
 from traffic.load import Answered, closed, http2, paced
 from traffic.meters import cpu, resident
-from traffic.servers import Server, Sidecar, haproxy, missing, nginx, received, receiver, upstream
+from traffic.servers import LOAD_CORE, Server, Sidecar, haproxy, missing, nginx, received, receiver, upstream
 
 RATE = 1000.0
 """Requests a second of the open loop."""
+
+QUICK = ((300, 16), (4096, 16))
+FULL = tuple((size, connections) for size in (300, 4096, 61440) for connections in (16, 1, 64))
+"""Bytes of bodies, and connections."""
 
 
 class Sample:
@@ -60,22 +68,21 @@ def ratio(found: dict[str, list[Sample]], name: str, part: str = "all") -> float
     return statistics.median(ours.us[part] / nginx.us["all"] for ours, nginx in pairs)
 
 
-def at_a_rate(servers: Sequence[Server], size: int, seconds: float, times: int) -> list[Row]:
+def at_a_rate(servers: Sequence[Server], size: int, connections: int, seconds: float, times: int) -> list[Row]:
     """The open loop: CPU a request with everything delivered, and the latency that a server adds."""
-    found = rounds(servers, lambda server: lambda: paced(server.port, size, 16, seconds, RATE), times)
-    rows = [
-        row(f"nginx, {size} B at 1,000/s", statistics.median(s.us["all"] for s in found["nginx"]), "us CPU/request")
-    ]
+    found = rounds(servers, lambda server: lambda: paced(server.port, size, connections, seconds, RATE), times)
+    load = f"{size} B, {connections} connections at 1,000/s"
+    rows = [row(f"nginx, {load}", statistics.median(s.us["all"] for s in found["nginx"]), "us CPU/request")]
     p50 = {name: statistics.median(s.answered.p50 for s in samples) for name, samples in found.items()}
     for server in servers:
         name = server.name
         if name == "nginx":
             continue
-        where = f"{name}, {size} B at 1,000/s"
+        where = f"{name}, {load}"
+        most = 5.0 if name == "sidecar off" and size <= 4096 else None
+        rows.append(row(f"{where}: p50 over nginx's", p50[name] - p50["nginx"], "us", most))
         if name == "sidecar off":
             rows.append(row(f"{where}: CPU to nginx", ratio(found, name), "x", 1.1))
-            if size <= 4096:
-                rows.append(row(f"{where}: p50 over nginx's", p50[name] - p50["nginx"], "us", 5.0))
         elif isinstance(server, Sidecar):
             rows.append(row(f"{where}: relay's CPU to nginx", ratio(found, name, "relay"), "x", 1.2))
             both = 1.5 if name == "sidecar http" and size <= 4096 else None
@@ -132,22 +139,49 @@ def memory(folder: Path, behind: Server, seconds: float) -> list[Row]:
     return rows
 
 
-def side_by_side(quick: bool, folder: Path) -> Iterator[Row]:
+@contextmanager
+def away_from_what_is_measured() -> Iterator[None]:
+    """What is started in here shares the core of load and upstream."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {LOAD_CORE})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def sidecars(folder: Path, behind: Server, taker: Server, kafka: str | None) -> Iterator[Sidecar]:
+    """Without logging, and with it to each place."""
+    yield Sidecar("sidecar off", folder, behind.port, "--mode", "none")
+    yield Sidecar(
+        "sidecar log", folder, behind.port, "--log", str(folder / "log.db"), "--spool", str(folder / "log-spool.db")
+    )
+    spool = ("--spool", str(folder / "http-spool.db"))
+    yield Sidecar("sidecar http", folder, behind.port, "--url", f"http://127.0.0.1:{taker.port}/", *spool)
+    if kafka is not None:
+        config = folder / "kafka.yaml"
+        config.write_text(f"transport: {{type: kafka, bootstrap: '{kafka}', topic: relay-{os.getpid()}}}\n")
+        spool = ("--spool", str(folder / "kafka-spool.db"))
+        yield Sidecar("sidecar kafka", folder, behind.port, "--config", str(config), *spool)
+
+
+def side_by_side(quick: bool, folder: Path, kafka: str | None) -> Iterator[Row]:
     behind, taker = upstream(folder), receiver(folder)
     servers: list[Server] = [nginx(folder, behind), haproxy(folder, behind)]
-    off = Sidecar("sidecar off", folder, behind.port, "--mode", "none")
-    flags = ("--log", str(folder / "log.db"), "--spool", str(folder / "log-spool.db"))
-    log = Sidecar("sidecar log", folder, behind.port, *flags)
-    spool = ("--spool", str(folder / "http-spool.db"))
-    http = Sidecar("sidecar http", folder, behind.port, "--url", f"http://127.0.0.1:{taker.port}/", *spool)
-    calls = Sidecar("sidecar off", folder / "h2", behind.port_h2, "--mode", "none") if _h2(folder) else None
+    own: list[Sidecar] = []
+    seconds = 1.0 if quick else 4.0
     try:
-        for size in (300, 4096) if quick else (300, 4096, 61440):
-            yield from at_a_rate([*servers, off, log, http], size, 1.0 if quick else 4.0, 1 if quick else 5)
-        for size, connections in ((300, 16),) if quick else ((300, 1), (300, 16), (300, 64), (4096, 16), (61440, 16)):
-            yield from saturated([*servers, off, http], size, connections, 1.0 if quick else 4.0, folder)
-        if calls is not None:
-            yield from over_http2([servers[0], calls], 1.0 if quick else 4.0, folder)
+        own.extend(sidecars(folder, behind, taker, kafka))
+        off, _, http, *_ = own
+        for size, connections in QUICK if quick else FULL:
+            some = own[:3] if quick and size > 300 else own
+            times = 1 if quick else 5 if connections == 16 else 2
+            yield from at_a_rate([*servers, *some], size, connections, 0.5 if quick else seconds, times)
+        for size, connections in QUICK[:1] if quick else FULL:
+            yield from saturated([*servers, *([off, http] if quick else own)], size, connections, seconds, folder)
+        if _h2(folder):
+            own.append(Sidecar("sidecar off", folder / "h2", behind.port_h2, "--mode", "none"))
+            yield from over_http2([servers[0], own[-1]], seconds, folder)
         made, got = http.metric("events"), received(taker)
         unaccounted = abs(made - http.metric("dropped_events") - got)  # frames dropped before never became events
         yield row("events made and neither delivered nor counted as lost", int(unaccounted), "events", 0)
@@ -155,7 +189,7 @@ def side_by_side(quick: bool, folder: Path) -> Iterator[Row]:
         yield row("copies lost at saturation", int(lost), "frames and events")
         yield from memory(folder, behind, 2.0 if quick else 8.0)
     finally:
-        for server in (*servers, off, log, http, *([calls] if calls else []), behind, taker):
+        for server in (*servers, *own, behind, taker):
             server.stop()
 
 
@@ -170,7 +204,10 @@ def measure(quick: bool) -> Iterator[Row]:
         return
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        yield from side_by_side(quick, Path(name))
+        with ExitStack() as open_ones:
+            with away_from_what_is_measured():
+                kafka = open_ones.enter_context(broker("without Kafka"))
+            yield from side_by_side(quick, Path(name), kafka)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +50,11 @@ _UPSTREAM = """
 """
 _RECEIVER = """
     server {{ listen 127.0.0.1:{port}; location / {{ return 202; }} location = /count {{ stub_status; }} }}
+"""
+_SLOW = """
+    limit_req_zone $binary_remote_addr zone=slow:1m rate=1r/s;
+    server {{ listen 127.0.0.1:{port}; location = /taken {{ return 202; }}
+        location / {{ limit_req zone=slow; limit_req_status 429; proxy_pass http://127.0.0.1:{port}/taken; }} }}
 """
 _HAPROXY = """
 global
@@ -134,6 +140,11 @@ def receiver(folder: Path) -> Server:
     return _nginx("receiver", folder, LOAD_CORE, _RECEIVER)
 
 
+def slow_receiver(folder: Path) -> Server:
+    """Takes one event a second, and answers 429 to the others."""
+    return _nginx("slow", folder, LOAD_CORE, _SLOW)
+
+
 def received(server: Server) -> int:
     """Requests that the receiver has had; asking is one more, and not counted."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/count") as answer:
@@ -155,9 +166,9 @@ def haproxy(folder: Path, behind: Server) -> Server:
 
 
 class Sidecar(Server):
-    """``offpath capture``, its shipper included; ``flags`` say where events go."""
+    """``offpath capture``, its shipper included; ``flags`` say where events go. ``file_limit``: bytes of its files."""
 
-    def __init__(self, name: str, folder: Path, upstream_port: int, *flags: str) -> None:
+    def __init__(self, name: str, folder: Path, upstream_port: int, *flags: str, file_limit: int = 0) -> None:
         home = folder / name.replace(" ", "-")
         home.mkdir()
         port, self.admin = free_port(), free_port()
@@ -165,6 +176,8 @@ class Sidecar(Server):
         line += ["--upstream", f"127.0.0.1:{upstream_port}", "--admin", f"127.0.0.1:{self.admin}", *flags]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         self.said = (home / "stderr").open("wb")
+        if file_limit:
+            line = ["prlimit", f"--fsize={file_limit}", *line]
         super().__init__(name, line, PROXY_CORE, port, port, cwd=home, stderr=self.said, env=environment)
         if "none" not in flags:
             until(lambda: self.metric("shipper_up") == 1, "the shipper's start")
@@ -188,7 +201,7 @@ class Sidecar(Server):
             value for key, value in self.metrics().items() if key.partition("{")[0] == f"{name}_total" or key == name
         )
 
-    def settle(self, seconds: float = 60.0) -> None:
+    def settle(self, seconds: float = 180.0) -> None:
         """Wait until everything made is delivered or counted as lost, asking rarely: that is work for the relay."""
         last = (-1.0, -1.0)
 
@@ -205,6 +218,14 @@ class Sidecar(Server):
 
     def stop(self) -> None:
         super().stop()
+        self.said.close()
+
+    def kill(self) -> None:
+        """At once, and its shipper with it."""
+        self.process.kill()
+        for pid in self.shipper:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
         self.said.close()
 
 
