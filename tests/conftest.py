@@ -24,6 +24,21 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same under nohup
 
 GZIP = b"\x1f\x8b"
 
+_DETECTORS = "tests/contract/test_detectors.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As ``--dist loadfile``, but every type of detector is a file of its own: together they take as long as the rest."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            return f"{file}[{name.partition('[')[2].partition('-')[0]}" if file == _DETECTORS else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 @pytest.fixture(scope="session")
 def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
