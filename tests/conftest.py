@@ -29,7 +29,7 @@ _DETECTORS = "tests/contract/test_detectors.py"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """As ``--dist loadfile``, but every type of detector is a file of its own: together they take as long as the rest."""
+    """As ``--dist loadfile``, but every type of detector is a file of its own: they take as long as all the rest."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types

@@ -53,6 +53,9 @@ class ChiSquareDrift(ColumnwiseDrift):
 MANY = 50.0
 """Values expected of every category, from which Pearson's statistic is trusted."""
 
+_NONE = 1e300
+"""More values than there are, where there is no category."""
+
 
 class ChiSquareOnCells:
     """The statistic from counts of cells."""
@@ -77,7 +80,7 @@ class ChiSquareOnCells:
         statistic = sums[0] * n * self._n_ref
         p = chdtrc(np.maximum(sums[2] - 1.0, 1.0), statistic)
         part = n / np.maximum(n + self._n_ref, 1.0)
-        fewest = np.minimum.reduceat(np.where(per_cell[2], pooled, np.inf), self._bounds)[::2]
+        fewest = np.minimum.reduceat(np.where(per_cell[2], pooled, _NONE), self._bounds)[::2]
         rarest = fewest * np.minimum(part, 1.0 - part)
         for j in np.flatnonzero((rarest < MANY) & (n > 0.0) & (self._n_ref > 0.0)).tolist():
             at = slice(self._bounds[2 * j], self._bounds[2 * j + 1])

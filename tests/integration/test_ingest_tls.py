@@ -192,10 +192,10 @@ def test_files_that_do_not_fit_are_named(pki: Path, files: dict[str, str], words
 def test_mistakes_in_the_settings_are_named(tmp_path: Path) -> None:
     config = tmp_path / "offpath.yaml"
     for text, words in (
-        ("tls: {key: offpath.yaml}", "key is of no use without cert"),
+        ("tls: {key: offpath.yaml}", "ingest.tls.key: is of no use without cert"),
         ("tls: {cert: nowhere.pem}", "there is no such file"),
         ("token_file: nowhere", "there is no such file"),
-        ("waiting: 1MiB", "waiting must be twice max_body"),
+        ("waiting: 1MiB", "ingest.waiting: must be twice max_body"),
         ("admin: here", "expected host:port"),
     ):
         config.write_text(f"ingest:\n  {text}\n")
