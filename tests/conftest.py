@@ -17,6 +17,10 @@ from sidecar import Sidecar
 
 from monitor.transport.kafka.connect import MODULES
 
+# Several test processes share the cores: a second thread of torch or BLAS makes each of them many times slower.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 # Where tests run in the background of a shell, SIGINT is ignored, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same under nohup

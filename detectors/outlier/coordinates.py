@@ -120,8 +120,9 @@ class Coordinates:
             beyond = np.clip((values - inside) / self.unit, -FARTHEST, FARTHEST)
             z = z + beyond
             excess = beyond
-            measured = np.isfinite(self.unit)  # a level has no distance to the others
-            values = np.where(measured, inside + beyond * np.where(measured, self.unit, 0.0), values)
+            measured = np.isfinite(self.unit)  # a level has no distance to the others, nor has a column without values
+            moved = inside + beyond * np.where(measured, self.unit, 0.0)
+            values = np.where(measured | ~self.used, moved, values)
         unseen = z >= self.never
         if not unseen.any():
             return Reading(values, z, missing, None, excess)
