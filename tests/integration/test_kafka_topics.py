@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 
@@ -26,12 +27,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_topic_has_the_layout_that_is_asked_for(address: str, client: str) -> None:
     cluster = Cluster(KafkaOptions(address, client, timeout=10.0), create=True)
+    looking = connect(KafkaOptions(address, client))
     for i in range(3):
         cluster.ensure(f"{client}-{i}", TopicLayout(5, 1))
-        assert connect(KafkaOptions(address, client)).partitions(f"{client}-{i}") == 5
+        assert looking.partitions(f"{client}-{i}") == 5
+    looking.close()
+    asyncio.run(cluster.close())
 
 
 def test_looking_for_a_topic_makes_none(address: str, client: str) -> None:
     topic = uuid.uuid4().hex
     looking = connect(KafkaOptions(address, client, timeout=5.0))
     assert [looking.partitions(topic) for _ in range(3)] == [0, 0, 0]
+    looking.close()
