@@ -88,9 +88,7 @@ class JsonLinesSink:
 
     def _write(self, text: bytes) -> None:
         if self._flows:
-            view = memoryview(text)
-            while view:
-                view = view[self._file.write(view) :]
+            self._write_all(text)
             self._file.flush()
             return
         if self._moved():
@@ -98,13 +96,17 @@ class JsonLinesSink:
             moved.close()
         start = self._file.seek(0, os.SEEK_END)
         try:
-            view = memoryview(text)
-            while view:
-                view = view[self._file.write(view) :]
+            self._write_all(text)
             os.fsync(self._file.fileno())
         except OSError:
             self._file.truncate(start)  # no half lines: all of it is tried again
             raise
+
+    def _write_all(self, text: bytes) -> None:
+        """A file without a buffer may take a part at a time."""
+        view = memoryview(text)
+        while view:
+            view = view[self._file.write(view) :]
 
     def _moved(self) -> bool:
         """Whether another file, or none, is there now: it was rotated, or removed."""
