@@ -6,14 +6,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from prometheus_client import generate_latest
+from worker_run import judge
 
 from monitor import wiring
 from monitor.configuration import load
@@ -66,23 +65,6 @@ def write(settings: Settings, first: int, rows: int, attacked: bool) -> None:
     log = wiring.open_log(settings)
     log.append("payloads", records)
     log.close()
-
-
-async def judge(settings: Settings, end: int) -> str:
-    """Run a worker until it has committed everything; answers its metrics."""
-    assembly = wiring.build(settings)
-    commit = assembly.source.commit
-
-    async def watch(checkpoints: Mapping[str, Any]) -> None:
-        await commit(checkpoints)
-        if any(json.loads(c.state)["next"] >= end for c in checkpoints.values()):
-            assembly.worker.stop()
-
-    assembly.source.commit = watch  # type: ignore[method-assign]
-    await asyncio.wait_for(assembly.worker.run(), 60)
-    text = generate_latest(assembly.registry).decode()
-    await assembly.close()
-    return text
 
 
 def test_from_the_captured_log_to_the_sinks(tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import generate_latest
+from worker_run import judge
 
 from detectors import artifact, registry
 from detectors.base import DetectorError, Feature
@@ -70,23 +69,6 @@ def write(settings: Settings, n: int) -> None:
     log = wiring.open_log(settings)
     log.append("payloads", records)
     log.close()
-
-
-async def judge(settings: Settings, end: int) -> str:
-    """Run a worker until it has committed everything; answers its metrics."""
-    assembly = wiring.build(settings)
-    commit = assembly.source.commit
-
-    async def watch(checkpoints: Mapping[str, Any]) -> None:
-        await commit(checkpoints)
-        if any(json.loads(c.state)["next"] >= end for c in checkpoints.values()):
-            assembly.worker.stop()
-
-    assembly.source.commit = watch  # type: ignore[method-assign]
-    await asyncio.wait_for(assembly.worker.run(), 60)
-    text = generate_latest(assembly.registry).decode()
-    await assembly.close()
-    return text
 
 
 def test_every_finding_goes_where_its_monitor_says(tmp_path: Path) -> None:
